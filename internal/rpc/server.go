@@ -1,0 +1,139 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/dreamood/dreamood/internal/fault"
+)
+
+// MaxMessage bounds one gRPC message in bytes, both ways.
+const MaxMessage = 64 << 20
+
+// Config of a server. The zero value is usable.
+type Config struct {
+	MaxStreams   uint32        // concurrent calls per connection; default 256
+	DrainTimeout time.Duration // how long a stop waits for calls under way; default 10 s
+}
+
+// Server is a gRPC server with health, reflection, limits and logs.
+type Server struct {
+	*grpc.Server
+	cfg    Config
+	log    *zap.Logger
+	health *health.Server
+	done   chan error
+}
+
+// NewServer makes a server that says NOT_SERVING until Start.
+func NewServer(cfg Config, log *zap.Logger) *Server {
+	if cfg.MaxStreams == 0 {
+		cfg.MaxStreams = 256
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = 10 * time.Second
+	}
+	s := &Server{cfg: cfg, log: log, health: health.NewServer(), done: make(chan error, 1)}
+	s.Server = grpc.NewServer(
+		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
+		grpc.MaxConcurrentStreams(cfg.MaxStreams),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: time.Hour}),
+		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
+	)
+	healthpb.RegisterHealthServer(s.Server, s.health)
+	reflection.Register(s.Server)
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	return s
+}
+
+// Start serves on l and says SERVING.
+func (s *Server) Start(l net.Listener) {
+	for name := range s.GetServiceInfo() {
+		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	}
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	go func() { s.done <- s.Serve(l) }()
+}
+
+// Done delivers the error that ended serving; nil after Stop.
+func (s *Server) Done() <-chan error { return s.done }
+
+// Stop says NOT_SERVING, waits for the calls under way for at most DrainTimeout, then ends them.
+func (s *Server) Stop() {
+	s.health.Shutdown()
+	stopped := make(chan struct{})
+	go func() { s.GracefulStop(); close(stopped) }()
+	select {
+	case <-stopped:
+	case <-time.After(s.cfg.DrainTimeout):
+		s.Server.Stop()
+		<-stopped
+	}
+}
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, defaultTimeout)
+		defer cancel()
+	}
+	began := time.Now()
+	defer func() { err = s.finish(ctx, info.FullMethod, began, recover(), err) }()
+	return next(ctx, req)
+}
+
+func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	began := time.Now()
+	defer func() { err = s.finish(ss.Context(), info.FullMethod, began, recover(), err) }()
+	return next(srv, ss)
+}
+
+// finish turns a panic or error into a status and writes the one log line of the call.
+func (s *Server) finish(ctx context.Context, method string, began time.Time, panicked any, err error) error {
+	fields := []zap.Field{zap.String("method", method), zap.Duration("took", time.Since(began))}
+	if p, ok := peer.FromContext(ctx); ok {
+		fields = append(fields, zap.String("peer", p.Addr.String()))
+	}
+	if panicked != nil {
+		s.log.Error("call panicked", append(fields, zap.Any("panic", panicked), zap.ByteString("stack", debug.Stack()))...)
+		return ToStatus(fault.New(fault.Internal, "%s: internal defect; the server's log has its stack", method))
+	}
+	quiet := strings.HasPrefix(method, "/grpc.health.") || strings.HasPrefix(method, "/grpc.reflection.")
+	switch reason := fault.ReasonOf(err); {
+	case err == nil && quiet:
+	case err == nil:
+		s.log.Info("call", append(fields, zap.String("code", "OK"))...)
+	case reason == fault.Internal:
+		s.log.Error("call", append(fields, zap.String("code", string(reason)), zap.Error(err))...)
+	default:
+		s.log.Info("call", append(fields, zap.String("code", string(reason)), zap.String("why", err.Error()))...)
+	}
+	return ToStatus(err)
+}
+
+// Listen opens a TCP listener; the error says what to do when the address is taken.
+func Listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) && strings.Contains(err.Error(), "in use") {
+			return nil, fmt.Errorf("listen on %s: the address is in use; stop the other process or choose another with --listen: %w", addr, err)
+		}
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return l, nil
+}
