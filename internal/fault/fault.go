@@ -119,3 +119,19 @@ func (c *Checks) Err() error {
 	}
 	return &Error{Reason: InvalidArgument, Violations: c.list}
 }
+
+// Join is the first error that is no InvalidArgument, or all violations as one, or nil.
+func Join(errs ...error) error {
+	var c Checks
+	for _, err := range errs {
+		var f *Error
+		switch {
+		case err == nil:
+		case errors.As(err, &f) && f.Reason == InvalidArgument && len(f.Violations) > 0:
+			c.list = append(c.list, f.Violations...)
+		default:
+			return err
+		}
+	}
+	return c.Err()
+}

@@ -33,3 +33,15 @@ func TestChecksReportEverythingAtOnce(t *testing.T) {
 		t.Fatalf("got %q, want %q", got, want)
 	}
 }
+
+func TestJoinKeepsEveryViolation(t *testing.T) {
+	if err := Join(nil, Invalid("a", "x"), nil, Invalid("b", "y")); err == nil || err.Error() != "a: x; b: y" {
+		t.Fatalf("got %v", err)
+	}
+	if err := Join(Invalid("a", "x"), io.EOF); err != io.EOF {
+		t.Fatalf("another error came out as %v", err)
+	}
+	if err := Join(nil, nil); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -51,8 +51,10 @@ type Space struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Share of held-out pictures whose nearest anchor is their class, 0 to 1.
 	Accuracy float64 `protobuf:"fixed64,11,opt,name=accuracy,proto3" json:"accuracy,omitempty"`
-	// Training loss and learning rate over the steps.
-	Loss          []*LossPoint `protobuf:"bytes,12,rep,name=loss,proto3" json:"loss,omitempty"`
+	// Training loss over the steps.
+	Loss []*LossPoint `protobuf:"bytes,12,rep,name=loss,proto3" json:"loss,omitempty"`
+	// The anchors: blob reference of a NumPy file [C, D] float32.
+	Anchors       string `protobuf:"bytes,13,opt,name=anchors,proto3" json:"anchors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,6 +173,13 @@ func (x *Space) GetLoss() []*LossPoint {
 	return nil
 }
 
+func (x *Space) GetAnchors() string {
+	if x != nil {
+		return x.Anchors
+	}
+	return ""
+}
+
 // SpaceClass is one class of a space.
 type SpaceClass struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -180,7 +189,7 @@ type SpaceClass struct {
 	Word string `protobuf:"bytes,2,opt,name=word,proto3" json:"word,omitempty"`
 	// Its embeddings in the bank.
 	Count int32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
-	// Its anchor T(y): the row of the token-embedding table, [D].
+	// Its anchor T(y): the row of the token-embedding table, [D]. Only in GetSpace.
 	Anchor        []float32 `protobuf:"fixed32,4,rep,packed,name=anchor,proto3" json:"anchor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1214,7 +1223,11 @@ type StreamBankResponse struct {
 	// The class's anchor T(y), [D]; only in the first piece of a class.
 	Anchor []float32 `protobuf:"fixed32,6,rep,packed,name=anchor,proto3" json:"anchor,omitempty"`
 	// The word that stands for the class; only in the first piece of a class.
-	Word          string `protobuf:"bytes,7,opt,name=word,proto3" json:"word,omitempty"`
+	Word string `protobuf:"bytes,7,opt,name=word,proto3" json:"word,omitempty"`
+	// Label of the class in the space, from 0.
+	Label int32 `protobuf:"varint,8,opt,name=label,proto3" json:"label,omitempty"`
+	// The bank's blob reference; only in the first piece of a class. A space that is trained again has another one.
+	Bank          string `protobuf:"bytes,9,opt,name=bank,proto3" json:"bank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1298,11 +1311,25 @@ func (x *StreamBankResponse) GetWord() string {
 	return ""
 }
 
+func (x *StreamBankResponse) GetLabel() int32 {
+	if x != nil {
+		return x.Label
+	}
+	return 0
+}
+
+func (x *StreamBankResponse) GetBank() string {
+	if x != nil {
+		return x.Bank
+	}
+	return ""
+}
+
 var File_dreamood_embedder_v1_embedder_proto protoreflect.FileDescriptor
 
 const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	"\n" +
-	"#dreamood/embedder/v1/embedder.proto\x12\x14dreamood.embedder.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x03\n" +
+	"#dreamood/embedder/v1/embedder.proto\x12\x14dreamood.embedder.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x03\n" +
 	"\x05Space\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\aclasses\x18\x02 \x03(\v2 .dreamood.embedder.v1.SpaceClassR\aclasses\x12\x1c\n" +
@@ -1318,7 +1345,8 @@ const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x1a\n" +
 	"\baccuracy\x18\v \x01(\x01R\baccuracy\x123\n" +
-	"\x04loss\x18\f \x03(\v2\x1f.dreamood.embedder.v1.LossPointR\x04loss\"b\n" +
+	"\x04loss\x18\f \x03(\v2\x1f.dreamood.embedder.v1.LossPointR\x04loss\x12\x18\n" +
+	"\aanchors\x18\r \x01(\tR\aanchors\"b\n" +
 	"\n" +
 	"SpaceClass\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -1386,7 +1414,7 @@ const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	"\x13DeleteSpaceResponse\"C\n" +
 	"\x11StreamBankRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\x12\x18\n" +
-	"\aclasses\x18\x02 \x03(\tR\aclasses\"\xba\x01\n" +
+	"\aclasses\x18\x02 \x03(\tR\aclasses\"\xe4\x01\n" +
 	"\x12StreamBankResponse\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x05R\x06offset\x12\x14\n" +
@@ -1394,7 +1422,9 @@ const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	"\tdimension\x18\x04 \x01(\x05R\tdimension\x12\x16\n" +
 	"\x06values\x18\x05 \x03(\x02R\x06values\x12\x16\n" +
 	"\x06anchor\x18\x06 \x03(\x02R\x06anchor\x12\x12\n" +
-	"\x04word\x18\a \x01(\tR\x04word2\xbb\x05\n" +
+	"\x04word\x18\a \x01(\tR\x04word\x12\x14\n" +
+	"\x05label\x18\b \x01(\x05R\x05label\x12\x12\n" +
+	"\x04bank\x18\t \x01(\tR\x04bank2\xbb\x05\n" +
 	"\x0fEmbedderService\x12_\n" +
 	"\n" +
 	"TrainSpace\x12'.dreamood.embedder.v1.TrainSpaceRequest\x1a(.dreamood.embedder.v1.TrainSpaceResponse\x12f\n" +

@@ -1,0 +1,67 @@
+# Everything is built and run from here. `make` lists the targets.
+SHELL := /bin/bash
+CACHE := .cache
+GO ?= go
+TOOLS := $(CURDIR)/$(CACHE)/tools/bin
+BUF := tools/buf/node_modules/.bin/buf
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
+
+.PHONY: setup
+setup: ## Fetch ONNX Runtime (pinned, checked) into .cache; works offline afterwards
+	@command -v $(GO) >/dev/null || { echo "make: Go is missing; install Go 1.26 or newer"; exit 1; }
+	@command -v python3 >/dev/null || { echo "make: Python 3 is missing; it fetches ONNX Runtime"; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || { echo "make: a C compiler is missing (Debian: apt-get install gcc libc6-dev)"; exit 1; }
+	@python3 tools/setup/onnxruntime.py $(CACHE)/onnxruntime
+
+.PHONY: build
+build: setup ## Build bin/dreamood
+	@mkdir -p bin
+	@CGO_ENABLED=1 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/dreamood ./cmd/dreamood
+
+.PHONY: demo
+demo: build ## Real pictures in, imagined outliers and a regularised detector out: out/demo/report.html
+	@bin/dreamood demo --out out/demo
+
+.PHONY: test
+test: setup ## Run all tests
+	@$(GO) test -timeout 15m ./...
+
+.PHONY: race
+race: setup ## Run the tests of the packages without heavy native work under the race detector
+	@$(GO) test -race -timeout 15m ./internal/bus/... ./internal/runs/... ./internal/artifact/... ./internal/catalog/... ./internal/rpc/... ./internal/dataset/... ./internal/fault/... ./internal/ood/...
+
+.PHONY: generate
+generate: tools ## Generate Go from proto/
+	@$(BUF) generate
+	@gofmt -w proto
+
+.PHONY: tools
+tools: $(BUF) $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## Install buf and the protobuf plugins (pinned) into .cache
+
+$(BUF): tools/buf/package-lock.json
+	@command -v npm >/dev/null || { echo "make: npm is missing; it installs buf, which lints and generates proto/ (needed only for that)"; exit 1; }
+	@cd tools/buf && npm ci --silent --no-audit --no-fund
+	@touch $(BUF)
+
+$(TOOLS)/protoc-gen-go: go.mod
+	@GOBIN=$(TOOLS) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+
+$(TOOLS)/protoc-gen-go-grpc: go.mod
+	@GOBIN=$(TOOLS) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
+
+.PHONY: lint
+lint: tools ## gofmt, go vet, staticcheck, buf; fails when generated code is stale
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt: "; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@$(GO) vet ./...
+	@$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
+	@$(BUF) lint
+	@git rev-parse -q --verify origin/main >/dev/null && ! git diff --quiet origin/main HEAD -- proto && $(BUF) breaking --against '.git#branch=origin/main' || true
+	@rm -rf $(CACHE)/stale && mkdir -p $(CACHE)/stale && $(BUF) generate -o $(CACHE)/stale && diff -r -q -x '*.proto' proto $(CACHE)/stale/proto || { echo "generated code is stale: run make generate"; exit 1; }
+
+.PHONY: clean
+clean: ## Remove what was built and written (keeps .cache)
+	rm -rf bin out

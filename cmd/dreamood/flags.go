@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
+	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
+)
+
+// pair is a flag's KEY=VALUE.
+type pair struct{ key, value string }
+
+// UnmarshalText reads KEY=VALUE; both must be there.
+func (p *pair) UnmarshalText(text []byte) error {
+	key, value, ok := strings.Cut(string(text), "=")
+	if !ok || key == "" || value == "" {
+		return fmt.Errorf("%q is not of the form KEY=VALUE", text)
+	}
+	p.key, p.value = key, value
+	return nil
+}
+
+// byKey makes a map of pairs; the last one of a key wins.
+func byKey(pairs []pair) map[string]string {
+	m := make(map[string]string, len(pairs))
+	for _, p := range pairs {
+		m[p.key] = p.value
+	}
+	return m
+}
+
+// datasetsOf makes named datasets of NAME=PATH, in the order given, with absolute paths.
+func datasetsOf(pairs []pair) []*trainerv1.NamedDataset {
+	list := make([]*trainerv1.NamedDataset, len(pairs))
+	for i, p := range pairs {
+		list[i] = &trainerv1.NamedDataset{Name: p.key, Path: kong.ExpandPath(p.value)}
+	}
+	return list
+}
+
+// SamplingFlags say how embeddings are sampled.
+type SamplingFlags struct {
+	Method     string  `group:"sampling" default:"" field:"sampling.method" placeholder:"NAME" help:"knn for outliers at the border of the class (the default), inlier for samples inside it."`
+	K          int32   `group:"sampling" field:"sampling.k" placeholder:"N" help:"K of the K-th-neighbour distance (default 300, or 60 % of a smaller bank)."`
+	Select     int32   `group:"sampling" field:"sampling.select" placeholder:"N" help:"Boundary points per class (default 50)."`
+	Pick       int32   `group:"sampling" field:"sampling.pick" placeholder:"N" help:"Boundary points used per round, at most --select (default 50)."`
+	Noises     int32   `group:"sampling" field:"sampling.noises" placeholder:"N" help:"Noise vectors per round, at most 100000 (default 1500)."`
+	Sigma      float64 `group:"sampling" field:"sampling.sigma" placeholder:"X" help:"Standard deviation of the noise per dimension, above 0 to 1 (default: the published cosine of 0.458 to the source point)."`
+	Keep       int32   `group:"sampling" field:"sampling.keep" placeholder:"N" help:"Candidates kept per boundary point and round (default 2)."`
+	SampleSeed uint64  `group:"sampling" field:"sampling.seed" placeholder:"N" help:"Seed of the sampling (default 1)."`
+}
+
+func (f SamplingFlags) message() *samplerv1.Sampling {
+	return &samplerv1.Sampling{
+		Method: f.Method, K: f.K, Select: f.Select, Pick: f.Pick, Noises: f.Noises, Sigma: f.Sigma, Keep: f.Keep, Seed: f.SampleSeed,
+	}
+}
+
+// RenderingFlags say how embeddings become pictures.
+type RenderingFlags struct {
+	Model      string  `group:"rendering" field:"rendering.model" placeholder:"NAME" help:"Diffusion model (default: the one of the space)."`
+	Steps      int32   `group:"rendering" field:"rendering.steps" placeholder:"N" help:"Denoising steps, 1 to 1000 (default 20)."`
+	Guidance   float64 `group:"rendering" field:"rendering.guidance" placeholder:"X" help:"Guidance scale, 1 for none to 30 (default 3)."`
+	Scheduler  string  `group:"rendering" field:"rendering.scheduler" placeholder:"NAME" help:"ddim or pndm (default: the model's own)."`
+	Prompt     string  `group:"rendering" field:"rendering.prompt" placeholder:"TEXT" help:"Prompt, with {} where the class's word stands (default: A high-quality image of the {})."`
+	RenderSeed uint64  `group:"rendering" field:"rendering.seed" placeholder:"N" help:"Seed of the initial noise (default 1)."`
+	Source     string  `group:"rendering" default:"outliers" enum:"outliers,words" field:"source" help:"outliers: sampled embeddings in place of the class's word. words: the class as the model knows it, to compare with."`
+}
+
+func (f RenderingFlags) message() *generatorv1.Rendering {
+	return &generatorv1.Rendering{
+		Model: f.Model, Steps: f.Steps, Guidance: f.Guidance, Scheduler: f.Scheduler, Prompt: f.Prompt, Seed: f.RenderSeed,
+	}
+}
+
+func (f RenderingFlags) source() generatorv1.Source {
+	if f.Source == "words" {
+		return generatorv1.Source_SOURCE_WORDS
+	}
+	return generatorv1.Source_SOURCE_OUTLIERS
+}

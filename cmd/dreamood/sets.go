@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/dreamood/dreamood/internal/ood"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+)
+
+// SetsCmd groups the commands on outlier sets.
+type SetsCmd struct {
+	List   SetsListCmd   `cmd:"" help:"List outlier sets."`
+	Get    SetsGetCmd    `cmd:"" help:"Show one set and how it was made."`
+	Export SetsExportCmd `cmd:"" help:"Write the pictures of a set to a folder."`
+}
+
+// SetsListCmd lists sets.
+type SetsListCmd struct{}
+
+// Run lists sets.
+func (c *SetsListCmd) Run(ctx context.Context, s *Session) error {
+	generator, err := client(s, generatorv1.NewGeneratorServiceClient)
+	if err != nil {
+		return err
+	}
+	var t table
+	t.row("SET", "SPACE", "CLASSES", "PICTURES", "SOURCE", "MADE")
+	err = eachPage(func(token string) (string, error) {
+		page, err := generator.ListSets(ctx, &generatorv1.ListSetsRequest{PageToken: token})
+		for _, set := range page.GetSets() {
+			if s.json() {
+				if err := s.object(set); err != nil {
+					return "", err
+				}
+				continue
+			}
+			t.row(set.GetName(), set.GetSpace(), len(set.GetClasses()), set.GetPictures(), sourceOf(set), when(set.GetCreateTime()))
+		}
+		return page.GetNextPageToken(), err
+	})
+	if err == nil && !s.json() {
+		t.print(s.Out)
+	}
+	return err
+}
+
+// SetsGetCmd shows a set.
+type SetsGetCmd struct {
+	Name string `arg:"" name:"set" field:"name" help:"The set."`
+}
+
+// Run shows the set.
+func (c *SetsGetCmd) Run(ctx context.Context, s *Session) error {
+	name, err := resource(ood.Sets, c.Name)
+	if err != nil {
+		return err
+	}
+	set, err := s.getSet(ctx, name)
+	if err != nil || s.json() {
+		return err
+	}
+	var t table
+	t.row("set", set.GetName())
+	t.row("space", set.GetSpace())
+	t.row("classes", strings.Join(set.GetClasses(), ", "))
+	t.row("pictures", set.GetPictures())
+	t.row("source", sourceOf(set))
+	if p := set.GetSampling(); p != nil {
+		t.row("sampling", p)
+	}
+	if p := set.GetRendering(); p != nil {
+		t.row("rendering", p)
+	}
+	t.row("model", set.GetModelDigest())
+	t.row("made", when(set.GetCreateTime()))
+	t.print(s.Out)
+	return nil
+}
+
+// getSet fetches a set, and prints it where results are JSON.
+func (s *Session) getSet(ctx context.Context, name string) (*generatorv1.Set, error) {
+	generator, err := client(s, generatorv1.NewGeneratorServiceClient)
+	if err != nil {
+		return nil, err
+	}
+	got, err := generator.GetSet(ctx, &generatorv1.GetSetRequest{Name: name})
+	if err != nil {
+		return nil, err
+	}
+	if s.json() {
+		return got.GetSet(), s.object(got.GetSet())
+	}
+	return got.GetSet(), nil
+}
+
+func sourceOf(set *generatorv1.Set) string {
+	if set.GetSource() == generatorv1.Source_SOURCE_WORDS {
+		return "words"
+	}
+	return "outliers"
+}
+
+// SetsExportCmd writes a set to a folder.
+type SetsExportCmd struct {
+	Name  string   `arg:"" name:"set" field:"name" help:"The set."`
+	Out   string   `required:"" type:"path" placeholder:"DIR" help:"Folder to write to; made where it is missing."`
+	Class []string `sep:"none" field:"classes" placeholder:"CLASS" help:"Only this class; repeatable (default: all)."`
+	Force bool     `help:"Replace an export that the folder holds."`
+}
+
+// Help teaches the command.
+func (SetsExportCmd) Help() string {
+	return `Writes DIR/CLASS/INDEX.png, a folder that every ImageFolder loader reads, and DIR/manifest.jsonl with all that
+is needed to render each picture again, one JSON object per line. Checksums are verified, and the manifest comes last:
+a folder that has one is complete.
+
+    dreamood sets export outliers --out out/outliers`
+}
+
+// Run writes the set.
+func (c *SetsExportCmd) Run(ctx context.Context, s *Session) error {
+	name, err := resource(ood.Sets, c.Name)
+	if err != nil {
+		return err
+	}
+	return s.exportSet(ctx, name, c.Class, c.Out, c.Force)
+}

@@ -1,0 +1,179 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/bus"
+	"github.com/dreamood/dreamood/internal/catalog"
+	"github.com/dreamood/dreamood/internal/fault"
+	"github.com/dreamood/dreamood/internal/onnx"
+	"github.com/dreamood/dreamood/internal/rpc"
+	"github.com/dreamood/dreamood/internal/runs"
+	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
+)
+
+// role is what a process runs: a gRPC service and a worker.
+type role interface {
+	Register(grpc.ServiceRegistrar)
+	Run(context.Context) error
+}
+
+// App is a process with one or all roles.
+type App struct {
+	cfg     Config
+	log     *zap.Logger
+	bus     *bus.Bus
+	runs    *runs.Service
+	catalog *catalog.Catalog
+	blobs   artifact.Store
+
+	local    rpc.Local
+	servers  []*rpc.Server
+	listener net.Listener
+	roles    map[string]role
+	closers  []func() error // in reverse order
+
+	cancel  context.CancelFunc
+	working *errgroup.Group
+	failed  <-chan struct{} // closed when a role fails or Close begins
+}
+
+// New connects to NATS, opens the stores and makes the roles. Nothing is served before Start.
+func New(ctx context.Context, cfg Config, log *zap.Logger) (*App, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &App{cfg: cfg, log: log, local: rpc.NewLocal(), roles: map[string]role{}}
+	if err := a.open(ctx); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+func (a *App) open(ctx context.Context) error {
+	if err := onnx.Open(""); err != nil {
+		return err
+	}
+	var err error
+	a.bus, err = bus.Open(ctx, bus.Config{
+		URL: a.cfg.NATS, Dir: filepath.Join(a.cfg.Data, "nats"), Listen: a.cfg.NATSListen, Name: "dreamood-" + a.cfg.Target, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.bus.Close)
+	js := a.bus.JetStream()
+	if a.catalog, err = catalog.New(ctx, js, catalog.Config{}); err != nil {
+		return err
+	}
+	a.runs, err = runs.New(ctx, runs.Config{Kinds: kinds}, runs.Deps{
+		JS: js, Log: a.log, Reason: func(err error) string { return string(fault.ReasonOf(err)) },
+	})
+	if err != nil {
+		return err
+	}
+	if a.blobs, err = artifact.NewFiles(filepath.Join(a.cfg.Data, "blobs")); err != nil {
+		return err
+	}
+	if err := a.build(); err != nil {
+		return err
+	}
+	if a.cfg.Listen != "" {
+		a.listener, err = rpc.Listen(a.cfg.Listen)
+	}
+	return err
+}
+
+// Start serves the roles and begins to work off the queues.
+func (a *App) Start(context.Context) error {
+	if err := a.runs.Start(context.Background()); err != nil {
+		return err
+	}
+	listeners := []net.Listener{a.local}
+	if a.listener != nil {
+		listeners = append(listeners, a.listener)
+	}
+	for _, l := range listeners {
+		s := rpc.NewServer(rpc.Config{}, a.log)
+		runv1.RegisterRunServiceServer(s, runs.Server{Runs: a.runs})
+		for _, r := range a.roles {
+			r.Register(s)
+		}
+		s.Start(l)
+		a.servers = append(a.servers, s)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	a.cancel = cancel
+	a.working, ctx = errgroup.WithContext(ctx)
+	a.failed = ctx.Done()
+	for name, r := range a.roles {
+		a.working.Go(func() error {
+			if err := r.Run(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	a.log.Info("started", zap.String("target", a.cfg.Target), zap.String("listen", a.Addr()), zap.Bool("embedded_nats", a.bus.Embedded()),
+		zap.String("onnxruntime", onnx.Version()), zap.Strings("providers", onnx.Providers()))
+	return nil
+}
+
+// Addr is the address that is served over TCP; "" when there is none.
+func (a *App) Addr() string {
+	if a.listener == nil {
+		return ""
+	}
+	return a.listener.Addr().String()
+}
+
+// Dial connects inside the process to all roles of this app.
+func (a *App) Dial() (*grpc.ClientConn, error) { return a.local.Dial() }
+
+// Wait waits until ctx ends or a role fails, then closes.
+func (a *App) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-a.failed:
+	}
+	return a.Close()
+}
+
+// Close stops in the order that loses nothing: no new calls, work given back to the queue, then the connections and
+// stores. It returns the error of the role that failed, if one did.
+func (a *App) Close() error {
+	var err error
+	if a.cancel != nil {
+		a.cancel()
+		err = a.working.Wait()
+		a.cancel = nil
+	}
+	for _, s := range a.servers {
+		s.Stop()
+	}
+	a.servers = nil
+	return errors.Join(err, a.close())
+}
+
+func (a *App) close() error {
+	if a.runs != nil {
+		a.runs.Close()
+		a.runs = nil
+	}
+	var errs []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		errs = append(errs, a.closers[i]())
+	}
+	a.closers = nil
+	return errors.Join(errs...)
+}

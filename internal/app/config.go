@@ -1,0 +1,85 @@
+// Package app puts roles together: one process with all of them and an embedded NATS server, or one role of a mesh.
+// It is the only place that knows the difference.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+)
+
+// Targets are what a process can be.
+var Targets = []string{"all", "embedder", "sampler", "generator", "trainer"}
+
+// Config of a process.
+type Config struct {
+	Target     string   // one of Targets; default "all"
+	Data       string   // folder of blobs, checkpoints and the embedded NATS server's store; required
+	Listen     string   // host:port for gRPC; "" = in-process only
+	NATS       string   // URL; "" = embedded
+	NATSListen string   // host:port where the embedded server listens; "" = in-process only
+	Models     string   // folder of diffusion models
+	Datasets   []string // roots inside which dataset paths may lie
+	Embedder   string   // address of the embedder; "" = in this process
+	Sampler    string   // address of the sampler; "" = in this process
+	Generator  string   // address of the generator; "" = in this process
+	Provider   string   // "cpu", "openvino" or "cuda"; "" = cpu
+	Threads    int      // of one model run; 0 = all CPUs
+}
+
+func (c Config) withDefaults() Config {
+	if c.Target == "" {
+		c.Target = "all"
+	}
+	return c
+}
+
+// has says whether the process plays a role.
+func (c Config) has(role string) bool { return c.Target == "all" || c.Target == role }
+
+// Validate reports every problem at once, with the flag that mends it.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !slices.Contains(Targets, c.Target) {
+		bad("--target %q: want one of %v", c.Target, Targets)
+	}
+	if c.Data == "" {
+		bad("--data: no folder was given")
+	}
+	if c.Target != "all" && c.NATS == "" {
+		bad("--nats: a process with one role needs the URL of the mesh's NATS server")
+	}
+	if c.NATS != "" && c.NATSListen != "" {
+		bad("--nats-listen: only the embedded server listens; leave it out with --nats")
+	}
+	needs := func(role, flag, address string) {
+		if address == "" && !c.has(role) {
+			bad("--%s: the %s needs the address of the %s", flag, c.Target, role)
+		}
+	}
+	switch c.Target {
+	case "sampler":
+		needs("embedder", "embedder", c.Embedder)
+	case "generator":
+		needs("embedder", "embedder", c.Embedder)
+		needs("sampler", "sampler", c.Sampler)
+	case "trainer":
+		needs("generator", "generator", c.Generator)
+	}
+	if c.has("generator") || c.has("embedder") {
+		if info, err := os.Stat(c.Models); err != nil || !info.IsDir() {
+			bad("--models %q: no such folder; it holds one folder per diffusion model (the project ships models/reference)", c.Models)
+		}
+	}
+	if !slices.Contains([]string{"", "cpu", "openvino", "cuda"}, c.Provider) {
+		bad("--provider %q: want cpu, openvino or cuda", c.Provider)
+	}
+	if c.Threads < 0 || c.Threads > 16*runtime.NumCPU() {
+		bad("--threads %d: want 0 (all CPUs) to %d", c.Threads, 16*runtime.NumCPU())
+	}
+	return errors.Join(errs...)
+}

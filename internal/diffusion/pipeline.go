@@ -1,0 +1,256 @@
+// Package diffusion renders pictures with Stable Diffusion models in the stock
+// Diffusers layout, exported to ONNX. Its text encoder takes overrides of token
+// embeddings as an input, so that pictures of sampled embeddings are rendered
+// in batches (Du et al., "Dream the Impossible", 2023, section 3.2).
+package diffusion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/dreamood/dreamood/internal/onnx"
+	"github.com/dreamood/dreamood/internal/philox"
+)
+
+// Config says how a pipeline runs. The zero value runs on the CPU.
+type Config struct {
+	// ONNX says how the U-Net and the VAE decoder run. With OpenVINO the text
+	// encoder and the VAE decoder, which take little time, stay on the CPU
+	// provider in full precision.
+	ONNX onnx.Config
+	// Batch is the number of pictures that are rendered together; 0 chooses by
+	// the size of the latents.
+	Batch int
+	// Noise draws the n numbers of an item's initial noise, from a standard
+	// normal distribution. It must depend on nothing but the item. nil draws
+	// them with Philox from the item's Key.
+	Noise func(item Item, n int) []float32
+}
+
+// Item is a picture to render.
+type Item struct {
+	// Prompt, Token and Embedding are the text and its override; see Prompt.
+	Prompt    string
+	Token     string
+	Embedding []float32
+	// Negative is the prompt that guidance leads away from.
+	Negative string
+	// Key names the stream that the initial noise is drawn from; an empty
+	// Purpose stands for NoisePurpose.
+	Key philox.Key
+}
+
+// NoisePurpose is the purpose of the streams of initial noise.
+const NoisePurpose = "diffusion.noise"
+
+// Options say how items are rendered.
+type Options struct {
+	Steps     int     // 0 = 50
+	Guidance  float64 // guidance scale, 0 = 7.5; up to 1 the prompt alone is used
+	Scheduler string  // DDIM, PNDM or PLMS; "" is the model's own
+	// Progress, if set, is told after every U-Net call how many of all calls
+	// are done.
+	Progress func(done, total int)
+}
+
+// The defaults of Options: those of Stable Diffusion and of Dream-OOD.
+const (
+	DefaultSteps    = 50
+	DefaultGuidance = 7.5
+)
+
+// Pipeline is a loaded model. It is safe for concurrent use.
+type Pipeline struct {
+	dir       string
+	batch     int
+	noise     func(Item, int) []float32
+	text      *TextEncoder
+	unet      *unet
+	vae       *vae
+	scheduler SchedulerConfig
+	digest    func() (string, error)
+
+	sizeOnce      sync.Mutex // of PictureSize
+	height, width int
+}
+
+// supportedClasses of model_index.json; the second and third are written by
+// exporters.
+var supportedClasses = []string{"StableDiffusionPipeline", "OnnxStableDiffusionPipeline", "ORTStableDiffusionPipeline"}
+
+// Open loads the model in dir: model_index.json, tokenizer/, text_encoder/,
+// unet/, vae_decoder/ and scheduler/. Models are not trusted: files that are
+// missing, data outside the folder and absurd shapes are errors that name the
+// file.
+func Open(dir string, cfg Config) (*Pipeline, error) {
+	p, err := open(dir, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open diffusion model %s: %w", dir, err)
+	}
+	return p, nil
+}
+
+func open(dir string, cfg Config) (*Pipeline, error) {
+	if cfg.Batch < 0 {
+		return nil, fmt.Errorf("batch %d: want 0 (chosen) or more", cfg.Batch)
+	}
+	if err := checkLayout(dir); err != nil {
+		return nil, err
+	}
+	p := &Pipeline{dir: dir, batch: cfg.Batch, noise: cfg.Noise}
+	p.digest = sync.OnceValues(func() (string, error) { return digest(dir) })
+	if p.noise == nil {
+		p.noise = drawNoise
+	}
+	var err error
+	if p.scheduler, err = ReadSchedulerConfig(filepath.Join(dir, "scheduler", "scheduler_config.json")); err != nil {
+		return nil, err
+	}
+	plain := cfg.ONNX
+	if plain.Provider == "openvino" {
+		plain = onnx.Config{Threads: cfg.ONNX.Threads}
+	}
+	if p.text, err = OpenTextEncoder(dir, plain); err != nil {
+		return nil, err
+	}
+	if p.unet, err = openUNet(dir, cfg.ONNX, p.text.tokenizer.length, p.text.width); err != nil {
+		p.Close()
+		return nil, err
+	}
+	if p.vae, err = openVAE(dir, plain, p.unet.channels); err != nil {
+		p.Close()
+		return nil, err
+	}
+	if p.batch == 0 {
+		p.batch = max(1, min(32, 65536/p.latentSize()))
+	}
+	return p, nil
+}
+
+// checkLayout reports every file that is missing, and pipelines of another kind.
+func checkLayout(dir string) error {
+	var errs []error
+	for _, name := range requiredFiles {
+		if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name))); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	var index struct {
+		ClassName string `json:"_class_name"`
+	}
+	path := filepath.Join(dir, "model_index.json")
+	if err := readJSON(path, maxConfigFile, &index); err != nil {
+		return err
+	}
+	if !slices.Contains(supportedClasses, index.ClassName) {
+		return fmt.Errorf("%s: pipeline %q is not supported, want %s", path, index.ClassName, strings.Join(supportedClasses, ", "))
+	}
+	return nil
+}
+
+func drawNoise(item Item, n int) []float32 {
+	if item.Key.Purpose == "" {
+		item.Key.Purpose = NoisePurpose
+	}
+	noise := make([]float32, n)
+	philox.Normals(noise, item.Key)
+	return noise
+}
+
+// Close frees the model. It waits for the U-Net calls under way.
+func (p *Pipeline) Close() error {
+	var errs []error
+	if p.text != nil {
+		errs = append(errs, p.text.Close())
+	}
+	if p.unet != nil {
+		errs = append(errs, p.unet.close())
+	}
+	if p.vae != nil {
+		errs = append(errs, p.vae.session.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// TextEncoder returns the pipeline's text encoder, which holds the table of
+// token embeddings. It is closed with the pipeline.
+func (p *Pipeline) TextEncoder() *TextEncoder { return p.text }
+
+// Batch returns the number of pictures that are rendered together.
+func (p *Pipeline) Batch() int { return p.batch }
+
+// LatentShape returns the shape [C, h, w] of a picture's latents, which is
+// that of its initial noise.
+func (p *Pipeline) LatentShape() [3]int {
+	return [3]int{p.unet.channels, p.unet.height, p.unet.width}
+}
+
+func (p *Pipeline) latentSize() int { return p.unet.channels * p.unet.height * p.unet.width }
+
+// Scheduler returns the model's own scheduler configuration.
+func (p *Pipeline) Scheduler() SchedulerConfig { return p.scheduler }
+
+// Digest returns the SHA-256 of the model's files in hexadecimal, for
+// manifests. The first call reads them all.
+func (p *Pipeline) Digest() (string, error) { return p.digest() }
+
+// Check reports every item that Render would refuse, and options that are out
+// of range.
+func (p *Pipeline) Check(items []Item, opts Options) error {
+	_, err := NewScheduler(p.scheduler, opts.Scheduler, opts.withDefaults().Steps)
+	errs := []error{err}
+	if g := opts.Guidance; !(g >= 0 && g <= 1000) {
+		errs = append(errs, fmt.Errorf("guidance %v: want 0 (default) to 1000", g))
+	}
+	for i, item := range items {
+		if err := p.text.Check(item.prompt()); err != nil {
+			errs = append(errs, fmt.Errorf("item %d: %w", i, err))
+		}
+		if err := p.text.Check(Prompt{Text: item.Negative}); err != nil {
+			errs = append(errs, fmt.Errorf("item %d: negative prompt: %w", i, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Steps == 0 {
+		o.Steps = DefaultSteps
+	}
+	if o.Guidance == 0 {
+		o.Guidance = DefaultGuidance
+	}
+	return o
+}
+
+func (i Item) prompt() Prompt {
+	return Prompt{Text: i.Prompt, Token: i.Token, Embedding: i.Embedding}
+}
+
+// Render makes a picture of every item, in their order. Cancelling ctx ends it
+// within one call of the U-Net.
+func (p *Pipeline) Render(ctx context.Context, items []Item, opts Options) ([]Image, error) {
+	if err := p.Check(items, opts); err != nil {
+		return nil, fmt.Errorf("render: %w", err)
+	}
+	opts = opts.withDefaults()
+	images := make([]Image, 0, len(items))
+	progress := newProgress(opts, p.scheduler, (len(items)+p.batch-1)/p.batch)
+	for batch := range slices.Chunk(items, p.batch) {
+		done, err := p.renderBatch(ctx, batch, opts, progress)
+		if err != nil {
+			return nil, fmt.Errorf("render: %w", err)
+		}
+		images = append(images, done...)
+	}
+	return images, nil
+}

@@ -1,0 +1,119 @@
+// Package fit is the training loop that the embedder and the trainer share: batches from a loader, steps of the
+// training engine under a one-cycle learning rate, progress, a loss curve, and checkpoints from which a killed
+// process goes on bit for bit.
+package fit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dreamood/dreamood/internal/dataset"
+	"github.com/dreamood/dreamood/internal/train"
+)
+
+// Config of a training.
+type Config struct {
+	Epochs     int     // passes over the ID pictures; required
+	Peak       float64 // highest learning rate of the one-cycle schedule; required
+	Seed       uint64  // of order and augmentation
+	Checkpoint string  // file to go on from and to write; "" writes none
+	// Every is how often a checkpoint is written; default 10 s.
+	Every time.Duration
+	// Report is called after every step, from the goroutine that trains; may be nil.
+	Report func(done, total int64, last Point)
+}
+
+// Point is one point of a loss curve: means over the steps since the last point.
+type Point struct {
+	Step  int64   `json:"step"` // counted from 1
+	Total float64 `json:"total"`
+	CE    float64 `json:"ce"`
+	OOD   float64 `json:"ood"`
+}
+
+// points bounds the length of a loss curve.
+const points = 200
+
+// Run trains t on the ID pictures, and outliers when not nil, until the last epoch. It goes on from the checkpoint
+// where there is one, and leaves one at the end, for [Remove] once
+// the result is committed. A checkpoint belongs to one task: its path must be unique.
+func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, cfg Config) ([]Point, error) {
+	if cfg.Every == 0 {
+		cfg.Every = 10 * time.Second
+	}
+	keep := checkpoint{path: cfg.Checkpoint}
+	curve, err := keep.load(t)
+	if err != nil {
+		return nil, err
+	}
+	spec := t.Spec()
+	loader, err := dataset.NewLoader(id, outliers, dataset.LoaderConfig{
+		Batch: spec.Batch, OutlierBatch: spec.Outliers, Epochs: cfg.Epochs, FirstStep: int(t.Steps()),
+		Seed: cfg.Seed, Augment: dataset.Standard(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := loader.Start(ctx); err != nil {
+		return nil, err
+	}
+	defer loader.Close()
+
+	total := int64(loader.Steps())
+	stride := max(1, total/points)
+	var sum Point
+	var n float64
+	saved := time.Now()
+	for {
+		batch, err := loader.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		rate := train.OneCycleRate(batch.Step, int(total), train.Cycle{Peak: cfg.Peak, Warmup: 0.25})
+		losses, err := t.Step(ctx, train.Batch{Images: rows(batch), Labels: labels(batch.Labels)}, rate)
+		if err != nil {
+			return nil, err
+		}
+		sum.Total, sum.CE, sum.OOD, n = sum.Total+losses.Total, sum.CE+losses.CE, sum.OOD+losses.OOD, n+1
+		if step := t.Steps(); step%stride == 0 || step == total {
+			curve = append(curve, Point{step, sum.Total / n, sum.CE / n, sum.OOD / n})
+			sum, n = Point{}, 0
+		}
+		if cfg.Report != nil {
+			cfg.Report(t.Steps(), total, Point{t.Steps(), losses.Total, losses.CE, losses.OOD})
+		}
+		// Only between points of the curve, so that its means never span a restart.
+		if n == 0 && time.Since(saved) > cfg.Every {
+			if err := keep.save(t, curve); err != nil {
+				return nil, err
+			}
+			saved = time.Now()
+		}
+	}
+	if t.Steps() != total {
+		return nil, fmt.Errorf("train: stopped at step %d of %d", t.Steps(), total)
+	}
+	return curve, keep.save(t, curve)
+}
+
+// rows puts the outliers behind the ID pictures, as the training step wants them.
+func rows(b *dataset.Batch) []float32 {
+	if len(b.Outliers) == 0 {
+		return b.Images
+	}
+	return append(append(make([]float32, 0, len(b.Images)+len(b.Outliers)), b.Images...), b.Outliers...)
+}
+
+func labels(in []int32) []int {
+	out := make([]int, len(in))
+	for i, y := range in {
+		out[i] = int(y)
+	}
+	return out
+}

@@ -1,0 +1,214 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// attempt is one claim on a shard, or on the finish. Every change it makes to the document checks the claim first.
+type attempt struct {
+	*delivery
+	unit   int
+	token  string
+	run    Run // as claimed
+	begun  time.Time
+	report report // the last one, at the end
+}
+
+// claim takes the shard for this delivery and counts an attempt. Without one left the run fails here: the attempts
+// before ended without a word, with their processes.
+func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
+	a := &attempt{delivery: d, unit: unit, token: newID(d.s.now()), begun: time.Now()}
+	ctx = context.WithoutCancel(ctx) // half a claim would cost an attempt
+	var before State
+	run, err := d.s.persist(ctx, d.id, func(run *Run) error {
+		before = run.State
+		u := run.unit(unit)
+		switch {
+		case u.Claim == a.token: // written by this call, but the answer was lost
+			return errKeep
+		case run.State.Terminal() || u.Done:
+			return ErrEnded
+		case u.Attempt >= d.s.cfg.MaxAttempts:
+			err := fmt.Errorf("%s: attempt %d of %d never came back: its process (%s) died or hung",
+				unitName(unit), u.Attempt, d.s.cfg.MaxAttempts, u.Worker)
+			run.Failure = &Failure{Reason: d.s.reason(err), Message: err.Error()}
+			run.end(Failed, d.s.now())
+			return nil
+		}
+		u.Claim, u.Worker = a.token, d.s.cfg.Process
+		u.Attempt++
+		if run.State == Pending {
+			run.State, run.Started = Running, d.s.now()
+		}
+		return nil
+	})
+	if err != nil {
+		if !errors.Is(err, ErrEnded) {
+			d.log.Warn("shard is not claimed", zap.Error(err))
+		}
+		d.giveBack(jitter(d.s.cfg.Backoff / 10)) // the next delivery looks again
+		return nil, false
+	}
+	if run.State != before {
+		d.s.announce(ctx, run)
+	}
+	if run.State == Failed {
+		d.abandon(ctx, run)
+		return nil, false
+	}
+	a.run = run
+	return a, true
+}
+
+// settle decides the fate of an attempt by the error it returned and by what became of its context. It says whether
+// the work was committed, by a change that commit completes; in every other case the message is dealt with.
+func (a *attempt) settle(ctx, workCtx context.Context, err error, commit func(*Run, *ShardState)) (Run, bool) {
+	after := context.WithoutCancel(ctx) // a shutdown does not keep work from being committed or given back
+	end := context.Cause(workCtx)
+	switch {
+	case errors.Is(end, ErrFenced), errors.Is(end, ErrEnded):
+		a.lost(after, end)
+	case err == nil:
+		run, err := a.change(after, func(run *Run, u *ShardState) error {
+			u.Done, u.Error = true, ""
+			a.report.apply(run, a.unit)
+			commit(run, u)
+			return nil
+		})
+		if err == nil {
+			a.logAttempt("done", nil)
+			a.s.announce(after, run)
+			return run, true
+		}
+		a.lost(after, err)
+	case isDrop(err):
+		a.fail(after, err)
+	case ctx.Err() != nil:
+		a.release(after)
+	default:
+		a.retry(after, err)
+	}
+	return Run{}, false
+}
+
+// change changes the document as long as the claim holds: ErrFenced and ErrEnded otherwise.
+func (a *attempt) change(ctx context.Context, f func(*Run, *ShardState) error) (Run, error) {
+	return a.s.persist(ctx, a.id, func(run *Run) error {
+		u := run.unit(a.unit)
+		switch {
+		case u.Done && u.Claim == a.token: // written by this call, but the answer was lost
+			return errKeep
+		case run.State.Terminal():
+			return ErrEnded
+		case u.Claim != a.token:
+			return ErrFenced
+		}
+		return f(run, u)
+	})
+}
+
+// retry gives the shard another attempt after a back-off, or fails the run when there is none left.
+func (a *attempt) retry(ctx context.Context, err error) {
+	attempts := a.run.unit(a.unit).Attempt
+	if attempts >= a.s.cfg.MaxAttempts {
+		a.fail(ctx, err)
+		return
+	}
+	wait := a.s.cfg.delay(attempts, err)
+	run, lost := a.change(ctx, func(run *Run, u *ShardState) error {
+		a.report.apply(run, a.unit)
+		u.Claim, u.Error = "", clip(err.Error(), 256)
+		run.Progress.Message = clip(fmt.Sprintf("%s: attempt %d of %d: %v; again in %s",
+			unitName(a.unit), attempts, a.s.cfg.MaxAttempts, err, wait.Round(100*time.Millisecond)), 1024)
+		return nil
+	})
+	if lost != nil {
+		a.lost(ctx, lost)
+		return
+	}
+	a.logAttempt("retry", err)
+	a.s.announce(ctx, run)
+	a.giveBack(wait)
+}
+
+// fail ends the run.
+func (a *attempt) fail(ctx context.Context, err error) {
+	run, lost := a.change(ctx, func(run *Run, u *ShardState) error {
+		u.Error = clip(err.Error(), 256)
+		run.Failure = &Failure{Reason: a.s.reason(err), Message: clip(fmt.Sprintf("%s, attempt %d: %v", unitName(a.unit), u.Attempt, err), 4096)}
+		run.end(Failed, a.s.now())
+		return nil
+	})
+	if lost != nil {
+		a.lost(ctx, lost)
+		return
+	}
+	a.logAttempt("failed", err)
+	a.s.announce(ctx, run)
+	a.abandon(ctx, run)
+}
+
+// release gives the shard back at a shutdown, as if the attempt had not been made.
+func (a *attempt) release(ctx context.Context) {
+	_, lost := a.change(ctx, func(run *Run, u *ShardState) error {
+		a.report.apply(run, a.unit)
+		u.Claim = ""
+		u.Attempt--
+		return nil
+	})
+	if lost != nil {
+		a.lost(ctx, lost)
+		return
+	}
+	a.logAttempt("given back", nil)
+	a.giveBack(0)
+}
+
+// lost is the end of an attempt that may not, or could not, change the document any more.
+func (a *attempt) lost(ctx context.Context, cause error) {
+	switch {
+	case errors.Is(cause, ErrEnded), errors.Is(cause, ErrNotFound):
+		a.logAttempt("ended", nil)
+		run, err := a.s.load(ctx, a.id)
+		if err == nil && run.State.Terminal() {
+			a.abandon(ctx, run)
+		} // otherwise the message comes again when its lease runs out
+	case errors.Is(cause, ErrFenced):
+		a.logAttempt("fenced", nil) // the message is the other worker's
+	default:
+		a.logAttempt("not committed", cause) // it comes again when its lease runs out
+	}
+}
+
+// logAttempt writes one line per attempt, with the stack where it panicked.
+func (a *attempt) logAttempt(outcome string, err error) {
+	fields := []zap.Field{
+		zap.String("outcome", outcome), zap.Int("attempt", a.run.unit(a.unit).Attempt),
+		zap.Duration("took", time.Since(a.begun)),
+	}
+	if a.unit == finishUnit {
+		fields = append(fields, zap.Bool("finish", true))
+	}
+	if err == nil {
+		a.log.Info("attempt", fields...)
+		return
+	}
+	fields = append(fields, zap.Error(err))
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		fields = append(fields, zap.ByteString("stack", panicked.stack))
+	}
+	a.log.Warn("attempt", fields...)
+}
+
+func unitName(unit int) string {
+	if unit == finishUnit {
+		return "finish"
+	}
+	return fmt.Sprintf("shard %d", unit)
+}

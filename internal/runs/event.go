@@ -1,0 +1,150 @@
+package runs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// idleCheck is how often a watcher that hears nothing looks whether the run has ended without a word.
+const idleCheck = 5 * time.Second
+
+// eventDoc is an event as it is stored: the run without its bulk.
+type eventDoc struct {
+	Run      Run    `json:"run"`
+	Revision uint64 `json:"revision"` // of the document
+}
+
+func (s *Service) eventSubject(id string) string { return s.cfg.Name + ".event." + id }
+
+// announce publishes the run as it now stands and returns the event's sequence, 0 when that did not work: the document
+// is the truth, and Watch repairs a missing end. The same revision is published once.
+func (s *Service) announce(ctx context.Context, run Run) uint64 {
+	slim := run
+	slim.Shards, slim.Payload, slim.Final = nil, nil, ShardState{}
+	data, err := json.Marshal(eventDoc{Run: slim, Revision: run.revision})
+	if err != nil {
+		s.log.Error("encode event", zap.String("run", run.ID), zap.Error(err))
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	id := run.ID + "." + strconv.FormatUint(run.revision, 10)
+	ack, err := s.js.Publish(ctx, s.eventSubject(run.ID), data, jetstream.WithMsgID(id))
+	if err != nil {
+		s.log.Warn("event is not published", zap.String("run", run.ID), zap.String("state", string(run.State)), zap.Error(err))
+		return 0
+	}
+	return ack.Sequence
+}
+
+func decodeEvent(sequence uint64, when time.Time, data []byte) (Event, uint64, error) {
+	var doc eventDoc
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return Event{}, 0, fmt.Errorf("event %d: %w", sequence, err)
+	}
+	doc.Run.Sequence, doc.Run.revision = sequence, doc.Revision
+	return Event{Sequence: sequence, Time: when, Run: doc.Run}, doc.Revision, nil
+}
+
+// lastEvent returns the newest event of a run; the zero Event when there is none.
+func (s *Service) lastEvent(ctx context.Context, id string) (Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	msg, err := s.events.GetLastMsgForSubject(ctx, s.eventSubject(id))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Event{}, nil
+	}
+	if err != nil {
+		return Event{}, fmt.Errorf("read the events of run %s: %w", id, err)
+	}
+	event, _, err := decodeEvent(msg.Sequence, msg.Time, msg.Data)
+	return event, err
+}
+
+// Watch calls yield for every event of a run after a sequence number, the old ones first (0: from the first that is
+// kept), follows the run, and returns nil after its terminal event: at once when that is not after the sequence number.
+// The events of one run come in order; progress that arrives late is left out. Errors of yield and of ctx end it.
+func (s *Service) Watch(ctx context.Context, id string, after uint64, yield func(Event) error) error {
+	run, last, err := s.settleEvents(ctx, id)
+	if err != nil {
+		return err
+	}
+	if last.Run.State.Terminal() && last.Sequence <= after {
+		return nil
+	}
+	consumer, err := s.events.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{s.eventSubject(id)}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq: after + 1, InactiveThreshold: time.Minute,
+	})
+	if err != nil {
+		return fmt.Errorf("watch run %s: %w", id, err)
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return fmt.Errorf("watch run %s: %w", id, err)
+	}
+	defer messages.Stop()
+	var newest uint64
+	for {
+		event, revision, err := s.nextEvent(ctx, id, messages)
+		if err != nil {
+			return err
+		}
+		if revision <= newest { // overtaken on its way
+			continue
+		}
+		newest = revision
+		event.Run.Payload = run.Payload
+		if err := yield(event); err != nil {
+			return err
+		}
+		if event.Run.State.Terminal() {
+			return nil
+		}
+	}
+}
+
+// nextEvent waits for an event, and now and then looks whether one is missing.
+func (s *Service) nextEvent(ctx context.Context, id string, messages jetstream.MessagesContext) (Event, uint64, error) {
+	for {
+		wait, cancel := context.WithTimeout(ctx, idleCheck)
+		msg, err := messages.Next(jetstream.NextContext(wait))
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return Event{}, 0, ctx.Err()
+		case errors.Is(err, context.DeadlineExceeded):
+			if _, _, err := s.settleEvents(ctx, id); err != nil && !unreachable(err) {
+				return Event{}, 0, err
+			}
+			continue
+		case err != nil:
+			return Event{}, 0, fmt.Errorf("watch run %s: %w", id, err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return Event{}, 0, fmt.Errorf("watch run %s: %w", id, err)
+		}
+		return decodeEvent(meta.Sequence.Stream, meta.Timestamp, msg.Data())
+	}
+}
+
+// settleEvents reads a run and its last event, and publishes the terminal one where a process died before it could.
+func (s *Service) settleEvents(ctx context.Context, id string) (Run, Event, error) {
+	run, err := s.load(ctx, id)
+	if err != nil {
+		return Run{}, Event{}, err
+	}
+	last, err := s.lastEvent(ctx, id)
+	if err == nil && run.State.Terminal() && !last.Run.State.Terminal() {
+		s.announce(ctx, run)
+	}
+	return run, last, err
+}

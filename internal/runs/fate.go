@@ -1,0 +1,70 @@
+package runs
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/dreamood/dreamood/internal/fault"
+)
+
+var (
+	// ErrNotFound means that there is no run of that id.
+	ErrNotFound = errors.New("no such run")
+	// ErrRequestMismatch means that the request id was used before, for another payload.
+	ErrRequestMismatch = errors.New("the request id was used for another request")
+	// ErrQueueFull means that the queue of this kind holds as many shards as it may: try again later.
+	ErrQueueFull = errors.New("the queue is full")
+	// ErrInvalid means that a Spec, a page token or a page size is none.
+	ErrInvalid = errors.New("invalid")
+)
+
+// What the context of a task ended with (context.Cause).
+var (
+	// ErrEnded means that the run was cancelled, or failed in another shard. Nothing of the task is wanted any more.
+	ErrEnded = errors.New("the run has ended")
+	// ErrFenced means that the queue took this worker for dead and gave its shard to another.
+	ErrFenced = errors.New("another worker has the shard")
+)
+
+type retryError struct {
+	error
+	after time.Duration
+}
+
+func (e *retryError) Unwrap() error { return e.error }
+
+// Retry is the fate of a shard that shall be tried again after a while (plus jitter) instead of the usual back-off. It
+// counts as an attempt.
+func Retry(after time.Duration, err error) error { return &retryError{err, max(after, 0)} }
+
+type dropError struct{ error }
+
+func (e *dropError) Unwrap() error { return e.error }
+
+// Drop is the fate of a run that no further attempt can help: it fails at once.
+func Drop(err error) error { return &dropError{err} }
+
+// isDrop says that no further attempt can help: Drop, or a fault that is permanent.
+func isDrop(err error) bool {
+	var drop *dropError
+	return errors.As(err, &drop) || fault.Permanent(err)
+}
+
+// delay is the wait before the next attempt, after so many.
+func (c Config) delay(attempt int, err error) time.Duration {
+	var retry *retryError
+	wait := c.MaxBackoff
+	switch {
+	case errors.As(err, &retry):
+		wait = retry.after
+	case attempt < 20: // further doubling would overflow
+		wait = min(c.Backoff<<max(attempt-1, 0), c.MaxBackoff)
+	}
+	return jitter(wait)
+}
+
+// jitter spreads d over [d, 1.5 d), so that what failed together does not come back together.
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Float64()*float64(d)/2)
+}

@@ -1,0 +1,149 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// lease keeps an attempt's shard while it is worked on: it tells the queue that the worker lives, writes the task's
+// reports, and ends the work's context when the run has ended or the shard is another's.
+type lease struct {
+	*attempt
+	task   *Task
+	cancel context.CancelCauseFunc
+}
+
+// hold starts the lease and returns the context for the work. release ends it, waits for it, and may be called twice.
+func (a *attempt) hold(ctx context.Context, task *Task) (workCtx context.Context, release func()) {
+	workCtx, cancel := context.WithCancelCause(ctx)
+	l := &lease{attempt: a, task: task, cancel: cancel}
+	held, stop := context.WithCancel(context.WithoutCancel(ctx)) // a shutdown does not end the lease, the work's return does
+	var keeper sync.WaitGroup
+	keeper.Go(func() { l.keep(held) })
+	return workCtx, sync.OnceFunc(func() {
+		stop()
+		keeper.Wait()
+		cancel(nil)
+	})
+}
+
+func (l *lease) keep(ctx context.Context) {
+	updates, stop := l.watch(ctx)
+	defer stop()
+	beat := time.NewTicker(l.s.cfg.Heartbeat)
+	defer beat.Stop()
+	flush := time.NewTicker(l.s.cfg.ReportEvery)
+	defer flush.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case entry, ok := <-updates:
+			if !ok {
+				updates = nil // the heartbeat looks, too
+				continue
+			}
+			l.look(entry)
+		case <-beat.C:
+			l.beat(ctx)
+		case <-flush.C:
+			l.flush(ctx)
+		}
+	}
+}
+
+// watch follows the run's document.
+func (l *lease) watch(ctx context.Context) (<-chan jetstream.KeyValueEntry, func()) {
+	watcher, err := l.s.docs.Watch(ctx, runKey(l.id))
+	if err != nil {
+		if ctx.Err() == nil {
+			l.log.Warn("run is not watched, only looked at with every heartbeat", zap.Error(err))
+		}
+		return nil, func() {}
+	}
+	return watcher.Updates(), func() { _ = watcher.Stop() } // nothing to do about a connection that is gone
+}
+
+// look judges a change of the document.
+func (l *lease) look(entry jetstream.KeyValueEntry) {
+	if entry == nil || entry.Revision() < l.run.revision { // from before the claim
+		return
+	}
+	if entry.Operation() != jetstream.KeyValuePut {
+		l.cancel(ErrEnded)
+		return
+	}
+	if run, err := decode(entry); err == nil {
+		l.judge(&run)
+	}
+}
+
+// judge ends the work when it is of no use any more.
+func (l *lease) judge(run *Run) {
+	switch u := run.unit(l.unit); {
+	case u.Done && u.Claim == l.token: // committed by this attempt
+	case run.State.Terminal():
+		l.cancel(ErrEnded)
+	case u.Claim != l.token:
+		l.cancel(ErrFenced)
+	}
+}
+
+// holds says whether the attempt is still to be reported on.
+func (l *lease) holds(run *Run) bool {
+	u := run.unit(l.unit)
+	return !run.State.Terminal() && !u.Done && u.Claim == l.token
+}
+
+// beat looks at the document and, while the shard is still ours, extends the lease.
+func (l *lease) beat(ctx context.Context) {
+	run, err := l.s.load(ctx, l.id)
+	switch {
+	case err == nil:
+		if run.revision >= l.run.revision {
+			l.judge(&run)
+		}
+		if run.unit(l.unit).Claim != l.token {
+			return
+		}
+	case errors.Is(err, ErrNotFound):
+		l.cancel(ErrEnded)
+		return
+	}
+	if err := l.msg.InProgress(); err != nil {
+		l.log.Warn("heartbeat", zap.Error(err))
+	}
+}
+
+// flush writes what the task reported since the last time.
+func (l *lease) flush(ctx context.Context) {
+	r := l.task.take()
+	if !r.fresh {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	var written bool
+	run, err := l.s.change(ctx, l.id, func(run *Run) error {
+		l.judge(run)
+		if written = l.holds(run); !written {
+			return errKeep
+		}
+		r.apply(run, l.unit)
+		return nil
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			l.log.Warn("progress is not written", zap.Error(err))
+		}
+		return
+	}
+	if written {
+		l.s.announce(ctx, run)
+	}
+}

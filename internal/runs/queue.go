@@ -1,0 +1,150 @@
+package runs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// dedupWindow is how long the server remembers message ids.
+	dedupWindow = 2 * time.Minute
+	// consumerName of the one durable consumer of a queue, which all workers share.
+	consumerName = "workers"
+	// firstGeneration of messages is Submit's; the reconciler counts minutes.
+	firstGeneration = "0"
+	// storeFailed is the server's code for a message that a limit refused.
+	storeFailed jetstream.ErrorCode = 10077
+)
+
+// errQueued means that the shard has a message in the queue already, or had one of this generation.
+var errQueued = errors.New("in the queue already")
+
+// queue is the work-queue stream of one kind: "<name>-queue-<kind>", one subject per shard with at most one message.
+type queue struct {
+	s        *Service
+	kind     string
+	stream   jetstream.Stream
+	consumer jetstream.Consumer
+}
+
+// message is what travels: where to look.
+type message struct {
+	Run   string `json:"run"`
+	Shard int    `json:"shard"`
+}
+
+// queue opens the queue of a kind and makes it where it is missing.
+func (s *Service) queue(ctx context.Context, kind string) (*queue, error) {
+	s.mu.Lock()
+	q := s.queues[kind]
+	s.mu.Unlock()
+	if q != nil {
+		return q, nil
+	}
+	q = &queue{s: s, kind: kind}
+	var err error
+	q.stream, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: s.cfg.Name + "-queue-" + kind, Description: "dreamood: shards of " + kind + " that wait or are worked on",
+		Subjects: []string{q.subject("*", "*")}, Retention: jetstream.WorkQueuePolicy, Replicas: s.cfg.Replicas,
+		Discard: jetstream.DiscardNew, MaxMsgs: int64(s.cfg.MaxPending), MaxMsgsPerSubject: 1, DiscardNewPerSubject: true,
+		Duplicates: dedupWindow,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the queue of %s: %w", kind, err)
+	}
+	q.consumer, err = q.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable: consumerName, FilterSubject: q.subject("*", "*"), AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: s.cfg.AckWait, MaxDeliver: -1, MaxAckPending: -1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the queue of %s: %w", kind, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queues[kind] = q
+	return q, nil
+}
+
+func (q *queue) subject(run, shard string) string {
+	return strings.Join([]string{q.s.cfg.Name, "shard", q.kind, run, shard}, ".")
+}
+
+// publish puts the message of a shard into the queue. The generation is the third part of the message id: of two
+// processes that see the same need in the same generation one publishes. errQueued and ErrQueueFull are the refusals.
+func (q *queue) publish(ctx context.Context, run *Run, shard int, generation string) error {
+	data, err := json.Marshal(message{Run: run.ID, Shard: shard})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	number := strconv.Itoa(shard)
+	id := strings.Join([]string{run.ID, number, generation}, ".")
+	ack, err := q.s.js.Publish(ctx, q.subject(run.ID, number), data, jetstream.WithMsgID(id))
+	var refused *jetstream.APIError
+	switch {
+	case err == nil && ack.Duplicate:
+		return errQueued
+	case err == nil:
+		return nil
+	case errors.As(err, &refused) && refused.ErrorCode == storeFailed && strings.Contains(refused.Description, "per subject"):
+		return errQueued
+	case errors.As(err, &refused) && refused.ErrorCode == storeFailed:
+		return fmt.Errorf("queue of %s, %d shards: %w", q.kind, q.s.cfg.MaxPending, ErrQueueFull)
+	}
+	return fmt.Errorf("queue shard %d of run %s: %w", shard, run.ID, err)
+}
+
+// room says whether so many more shards fit now.
+func (q *queue) room(ctx context.Context, shards int) error {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	info, err := q.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("look into the queue of %s: %w", q.kind, err)
+	}
+	if info.State.Msgs+uint64(shards) > uint64(q.s.cfg.MaxPending) {
+		return fmt.Errorf("queue of %s: %d of %d shards are waiting or worked on, %d more do not fit: %w",
+			q.kind, info.State.Msgs, q.s.cfg.MaxPending, shards, ErrQueueFull)
+	}
+	return nil
+}
+
+// queued returns the subjects of a run's shards that have a message.
+func (q *queue) queued(ctx context.Context, run string) (map[string]uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	info, err := q.stream.Info(ctx, jetstream.WithSubjectFilter(q.subject(run, "*")))
+	if err != nil {
+		return nil, fmt.Errorf("look into the queue of %s: %w", q.kind, err)
+	}
+	return info.State.Subjects, nil
+}
+
+// purge removes the messages of a run.
+func (q *queue) purge(ctx context.Context, run string) error {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	return q.stream.Purge(ctx, jetstream.WithPurgeSubject(q.subject(run, "*")))
+}
+
+// pull asks for one message and waits for at most Config.Poll. It does not end with a context: a message that arrived
+// after the asker has gone would be nobody's until its lease runs out. nil, nil: there is none.
+func (q *queue) pull() (jetstream.Msg, error) {
+	batch, err := q.consumer.Fetch(1, jetstream.FetchMaxWait(q.s.cfg.Poll))
+	if err != nil {
+		return nil, err
+	}
+	msg := <-batch.Messages()
+	if msg == nil {
+		return nil, batch.Error()
+	}
+	return msg, nil
+}

@@ -1,0 +1,144 @@
+package runs
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+)
+
+const (
+	defaultPage = 50
+	maxPage     = 1000
+)
+
+// Get reads a run. ErrNotFound when there is none.
+func (s *Service) Get(ctx context.Context, id string) (Run, error) {
+	if !idPattern.MatchString(id) {
+		return Run{}, fmt.Errorf("run %q: %w", id, ErrNotFound)
+	}
+	last, err := s.lastEvent(ctx, id) // first, so that the run is at least as new
+	if err != nil {
+		return Run{}, err
+	}
+	run, err := s.load(ctx, id)
+	run.Sequence = last.Sequence
+	return run, err
+}
+
+// Filter selects runs; empty fields select all.
+type Filter struct {
+	Kind  string
+	State State
+	Owner string
+}
+
+func (f Filter) match(run *Run) bool {
+	return (f.Kind == "" || f.Kind == run.Kind) && (f.State == "" || f.State == run.State) &&
+		(f.Owner == "" || f.Owner == run.Owner)
+}
+
+// List returns runs, the newest first, at most pageSize (0 means 50, more than 1000 means 1000), and the token of the
+// next page, empty on the last one.
+func (s *Service) List(ctx context.Context, filter Filter, pageSize int, token string) ([]Run, string, error) {
+	switch {
+	case pageSize < 0:
+		return nil, "", fmt.Errorf("%w page size %d: want 0 or more", ErrInvalid, pageSize)
+	case pageSize == 0:
+		pageSize = defaultPage
+	}
+	pageSize = min(pageSize, maxPage)
+	before, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || token != "" && !idPattern.Match(before) {
+		return nil, "", fmt.Errorf("%w page token %q: use next_page_token of the page before", ErrInvalid, token)
+	}
+	ids, err := s.ids(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	end := len(ids)
+	if token != "" {
+		end, _ = slices.BinarySearch(ids, string(before))
+	}
+	var page []Run
+	for _, id := range slices.Backward(ids[:end]) {
+		run, err := s.load(ctx, id)
+		if errors.Is(err, ErrNotFound) { // withdrawn since
+			continue
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		if !filter.match(&run) {
+			continue
+		}
+		if len(page) == pageSize {
+			return page, base64.RawURLEncoding.EncodeToString([]byte(page[pageSize-1].ID)), nil
+		}
+		page = append(page, run)
+	}
+	return page, "", nil
+}
+
+// ids of all runs, the oldest first.
+func (s *Service) ids(ctx context.Context) ([]string, error) {
+	lister, err := s.docs.ListKeysFiltered(ctx, runKey("*"))
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	defer lister.Stop()
+	var ids []string
+	for key := range lister.Keys() {
+		ids = append(ids, strings.TrimPrefix(key, runKey("")))
+	}
+	if err := ctx.Err(); err != nil { // the list may be cut off
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// Cancel ends a run at once and for good; its workers notice within a second. A run that has ended is returned as it is.
+func (s *Service) Cancel(ctx context.Context, id string) (Run, error) {
+	ended := false
+	run, err := s.change(ctx, id, func(run *Run) error {
+		ended = false
+		if run.State.Terminal() {
+			return errKeep
+		}
+		run.CancelRequested = true
+		run.end(Cancelled, s.now())
+		ended = true
+		return nil
+	})
+	if err != nil {
+		return Run{}, err
+	}
+	if !ended {
+		return s.Get(ctx, id)
+	}
+	run.Sequence = s.announce(ctx, run)
+	return run, nil
+}
+
+// logState writes one line per change of state.
+func (s *Service) logState(run Run, before State) {
+	if run.State == before {
+		return
+	}
+	fields := []zap.Field{
+		zap.String("run", run.ID), zap.String("kind", run.Kind), zap.String("state", string(run.State)),
+		zap.Int("shards", run.ShardCount), zap.String("target", run.Target), zap.String("owner", run.Owner),
+	}
+	if run.State.Terminal() {
+		fields = append(fields, zap.Duration("took", run.Ended.Sub(run.Created)), zap.Int64("units", run.Progress.Done))
+	}
+	if run.Failure != nil {
+		fields = append(fields, zap.String("reason", run.Failure.Reason), zap.String("message", run.Failure.Message))
+	}
+	s.log.Info("run", fields...)
+}

@@ -1,0 +1,104 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// freshRun is the age below which a run is left alone: whoever changed it last is still about to publish.
+const freshRun = 2 * time.Second
+
+// reconcile is one pass over the runs that have not ended: shards that wait without a message get one. Several
+// processes may do it at the same time.
+func (s *Service) reconcile(ctx context.Context) error {
+	open, err := s.unfinished(ctx)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, run := range open {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if age := s.now().Sub(run.Updated); age >= 0 && age < freshRun {
+			continue
+		}
+		if err := s.requeue(ctx, run); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// unfinished reads the runs that have not ended, in one stream.
+func (s *Service) unfinished(ctx context.Context) ([]Run, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watcher, err := s.docs.Watch(ctx, runKey("*"), jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, fmt.Errorf("read runs: %w", err)
+	}
+	defer watcher.Stop()
+	var open []Run
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(askWait): // nothing more comes: the queue cannot be reached
+			return nil, fmt.Errorf("read runs: %w", context.DeadlineExceeded)
+		case entry, ok := <-watcher.Updates():
+			if !ok {
+				return nil, errors.New("read runs: the connection was closed")
+			}
+			if entry == nil { // all that there is now
+				return open, nil
+			}
+			run, err := decode(entry)
+			if err != nil {
+				s.log.Error("unreadable run", zap.Error(err))
+				continue
+			}
+			if !run.State.Terminal() {
+				open = append(open, run)
+			}
+		}
+	}
+}
+
+// requeue publishes the messages that a run misses.
+func (s *Service) requeue(ctx context.Context, run Run) error {
+	q, err := s.queue(ctx, run.Kind)
+	if err != nil {
+		return err
+	}
+	queued, err := q.queued(ctx, run.ID)
+	if err != nil {
+		return err
+	}
+	// Names that change make sure that a message which is lost again comes back, in spite of the server's memory of names.
+	generation := strconv.FormatInt(s.now().Unix()/60, 10)
+	for shard := range run.Shards {
+		if !run.needsMessage(shard) || queued[q.subject(run.ID, strconv.Itoa(shard))] > 0 {
+			continue
+		}
+		switch err := q.publish(ctx, &run, shard, generation); {
+		case errors.Is(err, errQueued):
+		case err != nil:
+			return err
+		default:
+			s.log.Info("shard is queued again", zap.String("run", run.ID), zap.Int("shard", shard))
+		}
+	}
+	return nil
+}
+
+// needsMessage says whether a shard has something to do: its work, or the finish.
+func (r *Run) needsMessage(shard int) bool {
+	return !r.Shards[shard].Done || r.allDone() && shard == r.Finisher
+}

@@ -1,0 +1,160 @@
+// Package runs is long work on a JetStream work queue: a run is submitted once, waits in shards, reports progress, can
+// be watched from any point and cancelled at once, and survives the death of any process.
+//
+// The state of a run is one document in a key-value bucket and changes only by compare-and-set. A message in the queue
+// is no more than the permission to look at that document:
+//
+//	Submit   document PENDING → one message per shard → event
+//	deliver  look at the document first: ended or done already → acknowledge; otherwise claim the shard (a fresh
+//	         random claim, an attempt more), so that whoever held it before can no longer commit
+//	commit   compare-and-set on revision and claim → event → double acknowledgement
+//	finish   the worker that commits the last shard assembles the result, still under that shard's message
+//
+// A message that is lost between two steps is put back by the reconciler (Start); an event that is lost, by the next
+// watcher. Attempts are counted in the document, because the queue also counts deliveries that were given back.
+package runs
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// State of a run. Succeeded, Failed and Cancelled are final.
+type State string
+
+// The states of a run.
+const (
+	Pending   State = "PENDING"   // waits for a worker
+	Running   State = "RUNNING"   // a worker has taken at least one shard
+	Succeeded State = "SUCCEEDED" // Result names what was made
+	Failed    State = "FAILED"    // Failure says why
+	Cancelled State = "CANCELLED" // by Cancel
+)
+
+// Terminal says that the state never changes again.
+func (s State) Terminal() bool { return s == Succeeded || s == Failed || s == Cancelled }
+
+// Spec is a request for a run.
+type Spec struct {
+	// Kind of work, for example "render-set": [a-z][a-z0-9-]{0,62}. Each kind has a queue and workers of its own.
+	Kind string
+	// RequestID makes Submit idempotent per (Owner, Kind); at most 256 bytes. Empty: every call makes a run.
+	RequestID string
+	// Owner is the client; at most 256 bytes.
+	Owner string
+	// Payload is the request as JSON, at most 128 KiB; white space outside strings does not matter.
+	Payload []byte
+	// Shards are worked on independently, 1 to 512; 0 means 1.
+	Shards int
+	// Target is the resource that the run makes, for example "sets/demo".
+	Target string
+	// Unit of progress, for example "pictures", and how many there are; 0 when the workers will tell.
+	Unit  string
+	Total int64
+	// Admit, if set, looks whether a request that was not accepted before can work; its error refuses it.
+	Admit func(context.Context) error
+}
+
+// Run is one piece of long work as it stood at some moment.
+type Run struct {
+	ID          string          `json:"id"` // sorts by time of submission
+	Kind        string          `json:"kind"`
+	State       State           `json:"state"`
+	RequestID   string          `json:"request_id"`
+	RequestHash string          `json:"request_hash"` // of the payload
+	Owner       string          `json:"owner,omitempty"`
+	Target      string          `json:"target,omitempty"`
+	Payload     json.RawMessage `json:"payload,omitempty"`
+
+	Shards     []ShardState `json:"shards,omitempty"` // not in events
+	ShardCount int          `json:"shard_count"`
+	ShardsDone int          `json:"shards_done"`
+	Final      ShardState   `json:"final,omitzero"`     // the call of Worker.Finish
+	Finisher   int          `json:"finisher,omitempty"` // the shard that was done last: its message carries Final
+
+	Planned         int64    `json:"planned,omitempty"` // Spec.Total
+	Progress        Progress `json:"progress"`
+	Result          string   `json:"result,omitempty"`
+	Failure         *Failure `json:"failure,omitempty"`
+	CancelRequested bool     `json:"cancel_requested,omitempty"`
+
+	Created time.Time `json:"created"`
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Updated time.Time `json:"updated"`
+
+	// Sequence of the last event when the run was read by Get, Submit or Cancel, and in events: Watch after it misses
+	// nothing. 0 from List.
+	Sequence uint64 `json:"-"`
+
+	revision uint64 // of the document
+}
+
+// ShardState is a shard's part of the document.
+type ShardState struct {
+	Done    bool   `json:"done,omitempty"`
+	Attempt int    `json:"attempt,omitempty"` // begun, without those that a shutdown gave back
+	Claim   string `json:"claim,omitempty"`   // random; whoever holds it may commit
+	Worker  string `json:"worker,omitempty"`  // the process of the last claim
+	Units   int64  `json:"units,omitempty"`   // done, as reported
+	Total   int64  `json:"total,omitempty"`
+	Result  []byte `json:"result,omitempty"` // what Work returned
+	Error   string `json:"error,omitempty"`  // of the last attempt that failed
+}
+
+// Progress of a run, summed over its shards.
+type Progress struct {
+	Done    int64  `json:"done"`
+	Total   int64  `json:"total"` // 0 when not known yet
+	Unit    string `json:"unit,omitempty"`
+	Message string `json:"message,omitempty"` // for people: the last one reported
+}
+
+// Failure says why a run failed.
+type Failure struct {
+	Reason  string `json:"reason"` // see Deps.Reason
+	Message string `json:"message"`
+}
+
+// Event is a run at one of its changes.
+type Event struct {
+	Sequence uint64
+	Time     time.Time // by the server's clock
+	Run      Run       // without Shards
+}
+
+// finishUnit stands beside the shard numbers for the call of Worker.Finish.
+const finishUnit = -1
+
+// unit is the state of a shard, or of the finish.
+func (r *Run) unit(i int) *ShardState {
+	if i == finishUnit {
+		return &r.Final
+	}
+	return &r.Shards[i]
+}
+
+func (r *Run) allDone() bool { return r.ShardsDone == r.ShardCount }
+
+// sum brings the totals up to date with the shards.
+func (r *Run) sum() {
+	var done, total int64
+	r.ShardCount, r.ShardsDone = len(r.Shards), 0
+	for _, shard := range r.Shards {
+		done += shard.Units
+		total += shard.Total
+		if shard.Done {
+			r.ShardsDone++
+		}
+	}
+	r.Progress.Done, r.Progress.Total = done, r.Planned
+	if r.Planned == 0 {
+		r.Progress.Total = total
+	}
+}
+
+// end moves to a terminal state.
+func (r *Run) end(state State, now time.Time) {
+	r.State, r.Ended = state, now
+}

@@ -1,0 +1,141 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dreamood/dreamood/internal/fault"
+	"github.com/dreamood/dreamood/internal/ood"
+	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
+)
+
+// Server is the gRPC face of runs; every role serves it.
+type Server struct {
+	runv1.UnimplementedRunServiceServer
+	Runs *Service
+}
+
+var toProto = map[State]runv1.RunState{
+	Pending: runv1.RunState_RUN_STATE_PENDING, Running: runv1.RunState_RUN_STATE_RUNNING,
+	Succeeded: runv1.RunState_RUN_STATE_SUCCEEDED, Failed: runv1.RunState_RUN_STATE_FAILED,
+	Cancelled: runv1.RunState_RUN_STATE_CANCELLED,
+}
+
+// Proto is the run as clients see it.
+func (r Run) Proto() *runv1.Run {
+	out := &runv1.Run{
+		Name: ood.Runs.Name(r.ID), Kind: r.Kind, State: toProto[r.State], Target: r.Target, Result: r.Result,
+		Progress:  &runv1.Progress{Done: r.Progress.Done, Total: r.Progress.Total, Unit: r.Progress.Unit, Message: r.Progress.Message},
+		RequestId: r.RequestID, Owner: r.Owner, RequestJson: string(r.Payload),
+		Shards: int32(r.ShardCount), ShardsDone: int32(r.ShardsDone),
+		CreateTime: stamp(r.Created), StartTime: stamp(r.Started), EndTime: stamp(r.Ended),
+	}
+	if r.Failure != nil {
+		out.Failure = &runv1.Failure{Reason: r.Failure.Reason, Message: r.Failure.Message}
+	}
+	return out
+}
+
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// Fault turns an error of this package into one that a client can act on.
+func Fault(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrNotFound):
+		return fault.New(fault.NotFound, "%w", err)
+	case errors.Is(err, ErrRequestMismatch):
+		return fault.Invalid("request_id", "%w", err)
+	case errors.Is(err, ErrQueueFull):
+		return &fault.Error{Reason: fault.ResourceExhausted, Message: err.Error(), RetryAfter: 30 * time.Second, Err: err}
+	case errors.Is(err, ErrInvalid):
+		return fault.New(fault.InvalidArgument, "%w", err)
+	}
+	return err
+}
+
+// DropIf is Drop for errors of type E, and leaves others as they are.
+func DropIf[E error](err error) error {
+	var e E
+	if errors.As(err, &e) {
+		return Drop(err)
+	}
+	return err
+}
+
+func (s Server) id(name string) (string, error) {
+	id, ok := strings.CutPrefix(name, string(ood.Runs)+"/")
+	if !ok || id == "" {
+		return "", fault.Invalid("name", "%q is not of the form runs/ID; `dreamood runs list` names them", name)
+	}
+	return id, nil
+}
+
+// GetRun returns one run.
+func (s Server) GetRun(ctx context.Context, q *runv1.GetRunRequest) (*runv1.GetRunResponse, error) {
+	id, err := s.id(q.Name)
+	if err != nil {
+		return nil, err
+	}
+	run, err := s.Runs.Get(ctx, id)
+	if err != nil {
+		return nil, Fault(err)
+	}
+	return &runv1.GetRunResponse{Run: run.Proto()}, nil
+}
+
+// ListRuns returns a page of runs.
+func (s Server) ListRuns(ctx context.Context, q *runv1.ListRunsRequest) (*runv1.ListRunsResponse, error) {
+	filter := Filter{Kind: q.Kind}
+	for state, p := range toProto {
+		if p == q.State {
+			filter.State = state
+		}
+	}
+	if q.PageSize < 0 || q.PageSize > 1000 {
+		return nil, fault.Invalid("page_size", "%d; want 1 to 1000, or 0 for 50", q.PageSize)
+	}
+	list, next, err := s.Runs.List(ctx, filter, int(q.PageSize), q.PageToken)
+	if err != nil {
+		return nil, Fault(err)
+	}
+	out := &runv1.ListRunsResponse{NextPageToken: next}
+	for _, r := range list {
+		out.Runs = append(out.Runs, r.Proto())
+	}
+	return out, nil
+}
+
+// WatchRun streams the events of a run until it has ended.
+func (s Server) WatchRun(q *runv1.WatchRunRequest, stream runv1.RunService_WatchRunServer) error {
+	id, err := s.id(q.Name)
+	if err != nil {
+		return err
+	}
+	return Fault(s.Runs.Watch(stream.Context(), id, q.AfterSequence, func(e Event) error {
+		return stream.Send(&runv1.WatchRunResponse{Sequence: e.Sequence, Run: e.Run.Proto()})
+	}))
+}
+
+// CancelRun ends a run.
+func (s Server) CancelRun(ctx context.Context, q *runv1.CancelRunRequest) (*runv1.CancelRunResponse, error) {
+	id, err := s.id(q.Name)
+	if err != nil {
+		return nil, err
+	}
+	run, err := s.Runs.Cancel(ctx, id)
+	if err != nil {
+		return nil, Fault(err)
+	}
+	return &runv1.CancelRunResponse{Run: run.Proto()}, nil
+}

@@ -1,0 +1,115 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// askWait bounds one question to the queue.
+const askWait = 5 * time.Second
+
+// Service submits, shows, steers and serves runs. It is safe for concurrent use; several processes share the same runs.
+type Service struct {
+	cfg    Config
+	js     jetstream.JetStream
+	log    *zap.Logger
+	now    func() time.Time
+	reason func(error) string
+
+	docs   jetstream.KeyValue // run.<id>, request.<hash>
+	events jetstream.Stream
+
+	mu     sync.Mutex
+	queues map[string]*queue // by kind
+
+	stop context.CancelFunc // of the reconciler; nil before Start
+	done chan struct{}
+}
+
+// New makes the streams and the bucket where they are missing. Call Start to have lost messages put back, and Close at
+// the end.
+func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
+	cfg, deps = cfg.withDefaults(), deps.withDefaults()
+	err := cfg.validate()
+	if deps.JS == nil {
+		err = errors.Join(err, errors.New("no JetStream given"))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("runs configuration: %w", err)
+	}
+	s := &Service{
+		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, queues: map[string]*queue{},
+		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
+	}
+	s.docs, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: cfg.Name + "-runs", Description: "dreamood: state of runs, and the request ids that made them",
+		History: 1, Replicas: cfg.Replicas,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket of runs: %w", err)
+	}
+	s.events, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: cfg.Name + "-events", Description: "dreamood: changes of runs, one subject each",
+		Subjects: []string{cfg.Name + ".event.*"}, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxAge: cfg.EventAge, MaxMsgsPerSubject: int64(cfg.EventsPerRun), Replicas: cfg.Replicas,
+		Duplicates: min(dedupWindow, cfg.EventAge), AllowDirect: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the stream of run events: %w", err)
+	}
+	for _, kind := range cfg.Kinds {
+		if _, err := s.queue(ctx, kind); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Start lets the reconciler run until Close: it looks at once and then regularly for shards that wait without a message
+// in the queue. Started twice it still runs once.
+func (s *Service) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop != nil {
+		return
+	}
+	var ctx context.Context
+	ctx, s.stop = context.WithCancel(context.Background())
+	s.done = make(chan struct{})
+	go func() {
+		defer close(s.done)
+		for ctx.Err() == nil {
+			if err := s.reconcile(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("reconcile runs", zap.Error(err))
+			}
+			sleep(ctx, jitter(s.cfg.ReconcileEvery))
+		}
+	}()
+}
+
+// Close stops the reconciler and waits for it. Serve and Watch end with their own contexts.
+func (s *Service) Close() {
+	s.mu.Lock()
+	stop, done := s.stop, s.done
+	s.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-done
+	}
+}
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

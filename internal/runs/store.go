@@ -1,0 +1,115 @@
+package runs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// errKeep is returned by a change that has nothing to write.
+var errKeep = errors.New("nothing to change")
+
+func runKey(id string) string { return "run." + id }
+
+// load reads a run.
+func (s *Service) load(ctx context.Context, id string) (Run, error) {
+	if !idPattern.MatchString(id) {
+		return Run{}, fmt.Errorf("run %q: %w", id, ErrNotFound)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	entry, err := s.docs.Get(ctx, runKey(id))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return Run{}, fmt.Errorf("run %s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return Run{}, fmt.Errorf("read run %s: %w", id, err)
+	}
+	return decode(entry)
+}
+
+func decode(entry jetstream.KeyValueEntry) (Run, error) {
+	var run Run
+	if err := json.Unmarshal(entry.Value(), &run); err != nil {
+		return Run{}, fmt.Errorf("document %s, revision %d: %w", entry.Key(), entry.Revision(), err)
+	}
+	if len(run.Shards) == 0 || run.Finisher < 0 || run.Finisher >= len(run.Shards) {
+		return Run{}, fmt.Errorf("document %s, revision %d: no shards", entry.Key(), entry.Revision())
+	}
+	run.revision = entry.Revision()
+	return run, nil
+}
+
+// change applies f to a run by compare-and-set, again and again until nobody was in between. An error of f ends it;
+// with errKeep the run is returned as it is. f may be called several times, also after its change was written.
+func (s *Service) change(ctx context.Context, id string, f func(*Run) error) (Run, error) {
+	for {
+		run, err := s.load(ctx, id)
+		if err != nil {
+			return Run{}, err
+		}
+		before := run.State
+		if err := f(&run); errors.Is(err, errKeep) {
+			return run, nil
+		} else if err != nil {
+			return run, err
+		}
+		run.sum()
+		run.Updated = s.now()
+		err = s.write(ctx, &run)
+		if err == nil {
+			s.logState(run, before)
+			return run, nil
+		}
+		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+			return run, fmt.Errorf("write run %s: %w", id, err)
+		}
+		sleep(ctx, time.Duration(rand.Int64N(int64(5*time.Millisecond))))
+	}
+}
+
+func (s *Service) write(ctx context.Context, run *Run) error {
+	data, err := json.Marshal(run)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	revision, err := s.docs.Update(ctx, runKey(run.ID), data, run.revision)
+	if err == nil {
+		run.revision = revision
+	}
+	return err
+}
+
+// persist is change for workers, whose work is worth waiting for: while the queue cannot be reached it tries again, up
+// to Config.CommitWait.
+func (s *Service) persist(ctx context.Context, id string, f func(*Run) error) (Run, error) {
+	deadline := time.Now().Add(s.cfg.CommitWait)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		run, err := s.change(ctx, id, f)
+		if err == nil || !unreachable(err) || ctx.Err() != nil || time.Now().Add(pause).After(deadline) {
+			return run, err
+		}
+		sleep(ctx, pause)
+	}
+}
+
+// unreachable says whether err may go away by itself.
+func unreachable(err error) bool {
+	for _, transient := range []error{
+		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrReconnectBufExceeded, nats.ErrConnectionReconnecting,
+		jetstream.ErrNoStreamResponse, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, transient) {
+			return true
+		}
+	}
+	return false
+}

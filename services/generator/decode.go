@@ -1,0 +1,82 @@
+package generator
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"image"
+	"image/png"
+	"strings"
+
+	"github.com/dreamood/dreamood/internal/diffusion"
+	"github.com/dreamood/dreamood/internal/philox"
+)
+
+// Decoding says how embeddings become pictures; see Rendering in generator.proto. All is set.
+type Decoding struct {
+	Model     string
+	Steps     int
+	Guidance  float64
+	Scheduler string
+	Prompt    string // with {} where the word stands
+	Seed      uint64
+}
+
+// Work is one picture to render: an embedding in place of a word, or the word itself where Embedding is nil.
+type Work struct {
+	Class     string
+	Label     int // of the class; with Index it keys the initial noise
+	Index     int
+	Word      string
+	Embedding []float32
+}
+
+// Rendered is a picture.
+type Rendered struct {
+	PNG    []byte
+	SHA256 string // of PNG, hex
+	Prompt string
+}
+
+// Render decodes work with a model. The initial noise of a picture is keyed by (seed, label, index) alone, so a picture
+// is the same in any batch, shard and order. report is told the denoising calls done of all.
+func Render(ctx context.Context, p *diffusion.Pipeline, work []Work, d Decoding, report func(done, total int)) ([]Rendered, error) {
+	items := make([]diffusion.Item, len(work))
+	for i, w := range work {
+		items[i] = diffusion.Item{
+			Prompt: strings.ReplaceAll(d.Prompt, "{}", w.Word), Embedding: w.Embedding,
+			Key: philox.Key{Seed: d.Seed, Purpose: diffusion.NoisePurpose, Class: uint32(w.Label), Index: uint64(w.Index)},
+		}
+		if w.Embedding != nil {
+			items[i].Token = w.Word
+		}
+	}
+	pictures, err := p.Render(ctx, items, diffusion.Options{Steps: d.Steps, Guidance: d.Guidance, Scheduler: d.Scheduler, Progress: report})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Rendered, len(work))
+	for i, picture := range pictures {
+		if out[i], err = encode(picture); err != nil {
+			return nil, fmt.Errorf("picture %d of class %q: %w", work[i].Index, work[i].Class, err)
+		}
+		out[i].Prompt = items[i].Prompt
+	}
+	return out, nil
+}
+
+// encode makes the PNG file of a picture.
+func encode(p diffusion.Image) (Rendered, error) {
+	img := image.NewNRGBA(image.Rect(0, 0, p.Width, p.Height))
+	for i := 0; i < p.Width*p.Height; i++ {
+		img.Pix[4*i], img.Pix[4*i+1], img.Pix[4*i+2], img.Pix[4*i+3] = p.Pix[3*i], p.Pix[3*i+1], p.Pix[3*i+2], 255
+	}
+	var file bytes.Buffer
+	if err := png.Encode(&file, img); err != nil {
+		return Rendered{}, err
+	}
+	sum := sha256.Sum256(file.Bytes())
+	return Rendered{PNG: file.Bytes(), SHA256: hex.EncodeToString(sum[:])}, nil
+}

@@ -1,0 +1,146 @@
+package generator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/dreamood/dreamood/internal/diffusion"
+	"github.com/dreamood/dreamood/internal/fault"
+	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
+)
+
+// segment is a range of pictures of one class.
+type segment struct{ label, first, count int }
+
+// job renders pictures of a space under one set of settings.
+type job struct {
+	service  *Service
+	space    *embedderv1.Space
+	model    *diffusion.Pipeline
+	decoding Decoding
+	sampling *samplerv1.Sampling
+	source   generatorv1.Source
+	given    []*generatorv1.EmbeddingValues // in place of sampled ones
+}
+
+// each renders the segments and hands over every picture in order. report is told how many pictures, counted in parts,
+// are done.
+func (j job) each(ctx context.Context, segments []segment, report func(done float64), yield func(*generatorv1.Picture) error) error {
+	digest, err := j.model.Digest()
+	if err != nil {
+		return err
+	}
+	var work []Work
+	var records []*generatorv1.PictureRecord
+	for _, s := range segments {
+		w, r, err := j.embeddings(ctx, s)
+		if err != nil {
+			return err
+		}
+		work, records = append(work, w...), append(records, r...)
+	}
+	done := 0
+	for len(work) > 0 {
+		n := min(j.model.Batch(), len(work))
+		pictures, err := Render(ctx, j.model, work[:n], j.decoding, func(step, of int) {
+			if report != nil {
+				report(float64(done) + float64(n)*float64(step)/float64(of))
+			}
+		})
+		if err != nil {
+			return err
+		}
+		for i, p := range pictures {
+			r := records[i]
+			r.Sha256, r.Prompt, r.ModelDigest, r.Rendering = p.SHA256, p.Prompt, digest, j.decoding.message()
+			if err := yield(&generatorv1.Picture{Png: p.PNG, Record: r}); err != nil {
+				return err
+			}
+		}
+		done += n
+		work, records = work[n:], records[n:]
+	}
+	return nil
+}
+
+// embeddings finds what a segment decodes: words, embeddings given by the client, or sampled ones.
+func (j job) embeddings(ctx context.Context, s segment) ([]Work, []*generatorv1.PictureRecord, error) {
+	class := j.space.Classes[s.label]
+	var work []Work
+	var records []*generatorv1.PictureRecord
+	add := func(index int, embedding []float32) *generatorv1.PictureRecord {
+		r := &generatorv1.PictureRecord{
+			File: fmt.Sprintf("%s/%06d.png", class.Name, index), Class: class.Name, Index: int32(index), Space: j.space.Name,
+			Word: class.Word, Embedding: embedding, Source: j.source,
+		}
+		work = append(work, Work{Class: class.Name, Label: s.label, Index: index, Word: class.Word, Embedding: embedding})
+		records = append(records, r)
+		return r
+	}
+	switch {
+	case j.given != nil:
+		for i, e := range j.given {
+			add(s.first+i, e.Values)
+		}
+	case j.source == generatorv1.Source_SOURCE_WORDS:
+		for i := range s.count {
+			add(s.first+i, nil)
+		}
+	default:
+		settings, outliers, err := j.sample(ctx, class.Name, s)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, o := range outliers {
+			r := add(int(o.Index), o.Values)
+			r.Sampling, r.KthDistance, r.AnchorCosine = settings, o.KthDistance, o.AnchorCosine
+		}
+	}
+	return work, records, nil
+}
+
+// sample asks the sampler for the embeddings of a segment, and for the settings after defaults.
+func (j job) sample(ctx context.Context, class string, s segment) (*samplerv1.Sampling, []*samplerv1.Outlier, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client := j.service.deps.Sampler
+	boundary, err := client.DescribeBoundary(ctx, &samplerv1.DescribeBoundaryRequest{Space: j.space.Name, Class: class, Sampling: j.sampling})
+	if err != nil {
+		return nil, nil, fmt.Errorf("ask the sampler about class %q: %w", class, err)
+	}
+	stream, err := client.SampleOutliers(ctx, &samplerv1.SampleOutliersRequest{
+		Space: j.space.Name, Class: class, Count: int32(s.count), Offset: int32(s.first), Sampling: j.sampling,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("sample class %q: %w", class, err)
+	}
+	var out []*samplerv1.Outlier
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("sample class %q: %w", class, err)
+		}
+		out = append(out, r.Outlier)
+	}
+	if len(out) != s.count {
+		return nil, nil, fault.New(fault.Internal, "the sampler gave %d of %d embeddings of class %q", len(out), s.count, class)
+	}
+	return boundary.Sampling, out, nil
+}
+
+// checkPrompt refuses a prompt in which the word is not one whole token, before anything is rendered.
+func checkPrompt(model *diffusion.Pipeline, d Decoding, word string) error {
+	item := diffusion.Item{Prompt: strings.ReplaceAll(d.Prompt, "{}", word), Token: word, Embedding: make([]float32, model.TextEncoder().Width())}
+	if err := model.Check([]diffusion.Item{item}, diffusion.Options{Steps: d.Steps, Guidance: d.Guidance, Scheduler: d.Scheduler}); err != nil {
+		return fault.Invalid("rendering.prompt", "%w", err)
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package generator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/dreamood/dreamood/internal/diffusion"
+	"github.com/dreamood/dreamood/internal/fault"
+	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
+	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
+)
+
+const (
+	maxCount    = 1000    // pictures of one RenderOutliers
+	maxPerClass = 100_000 // pictures per class of one set
+	maxShards   = 512     // shards of one run
+)
+
+// space asks the embedder for a space.
+func (s *Service) space(ctx context.Context, name string) (*embedderv1.Space, error) {
+	r, err := s.deps.Embedder.GetSpace(ctx, &embedderv1.GetSpaceRequest{Name: name})
+	if err != nil {
+		return nil, fmt.Errorf("ask the embedder for %q: %w", name, err)
+	}
+	return r.Space, nil
+}
+
+// model opens the diffusion model of a decoding and checks that the space fits it.
+func (s *Service) model(space *embedderv1.Space, d Decoding) (*diffusion.Pipeline, error) {
+	p, err := s.models.get(d.Model)
+	if err != nil {
+		return nil, err
+	}
+	if w := p.TextEncoder().Width(); w != int(space.Dimension) {
+		return nil, fault.Invalid("rendering.model", "token embeddings of %s have %d dimensions, those of %s have %d; train a space for this model", d.Model, w, space.Name, space.Dimension)
+	}
+	return p, nil
+}
+
+// RenderOutliers samples, renders and streams pictures, a batch at a time.
+func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream generatorv1.GeneratorService_RenderOutliersServer) error {
+	ctx := stream.Context()
+	space, err := s.space(ctx, q.Space)
+	if err != nil {
+		return err
+	}
+	given := len(q.Embeddings)
+	var c fault.Checks
+	label := slices.IndexFunc(space.Classes, func(c *embedderv1.SpaceClass) bool { return c.Name == q.Class })
+	c.That(label >= 0, "class", "%s has no class %q; it has %s", q.Space, q.Class, classNames(space))
+	c.That(given > 0 || q.Count >= 1 && q.Count <= maxCount, "count", "%d; want 1 to %d; larger wishes go to RenderSet", q.Count, maxCount)
+	c.That(given <= maxCount, "embeddings", "%d; at most %d", given, maxCount)
+	c.That(q.Offset >= 0, "offset", "%d; want 0 or more", q.Offset)
+	for i, e := range q.Embeddings {
+		c.That(len(e.Values) == int(space.Dimension), fmt.Sprintf("embeddings[%d]", i), "has %d values; want %d", len(e.Values), space.Dimension)
+	}
+	decoding, derr := decodingOf(q.Rendering, orDefault(space.Model, s.cfg.Model))
+	if err := fault.Join(c.Err(), derr); err != nil {
+		return err
+	}
+	model, err := s.model(space, decoding)
+	if err != nil {
+		return err
+	}
+	j := job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source)}
+	n := int(q.Count)
+	if given > 0 {
+		n, j.given = given, q.Embeddings
+	}
+	return j.each(ctx, []segment{{label: label, first: int(q.Offset), count: n}}, nil, func(p *generatorv1.Picture) error {
+		return stream.Send(&generatorv1.RenderOutliersResponse{Picture: p})
+	})
+}
+
+// RenderSet checks the request and queues it in shards.
+func (s *Service) RenderSet(ctx context.Context, q *generatorv1.RenderSetRequest) (*generatorv1.RenderSetResponse, error) {
+	var c fault.Checks
+	c.That(ood.ValidID(q.SetId), "set_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.SetId)
+	c.That(q.PerClass >= 1 && q.PerClass <= maxPerClass, "per_class", "%d; want 1 to %d", q.PerClass, maxPerClass)
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	space, err := s.space(ctx, q.Space)
+	if err != nil {
+		return nil, err
+	}
+	if len(q.Classes) == 0 {
+		q.Classes = classNames(space)
+	}
+	decoding, derr := decodingOf(q.Rendering, orDefault(space.Model, s.cfg.Model))
+	for i, class := range q.Classes {
+		c.That(slices.Contains(classNames(space), class), fmt.Sprintf("classes[%d]", i), "%s has no class %q; it has %s", q.Space, class, classNames(space))
+		c.That(!slices.Contains(q.Classes[:i], class), fmt.Sprintf("classes[%d]", i), "%q is named twice", class)
+	}
+	if err := fault.Join(c.Err(), derr); err != nil {
+		return nil, err
+	}
+	q.Source, q.Rendering = sourceOf(q.Source), decoding.message()
+	payload, err := protojson.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	total := int(q.PerClass) * len(q.Classes)
+	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
+		Kind: KindRenderSet, RequestID: q.RequestId, Payload: payload, Target: ood.Sets.Name(q.SetId),
+		Unit: "pictures", Total: int64(total), Shards: shardsOf(total, s.cfg.ShardSize),
+		Admit: func(ctx context.Context) error { return s.admit(ctx, q, space, decoding) },
+	})
+	if err != nil {
+		return nil, runs.Fault(err)
+	}
+	return &generatorv1.RenderSetResponse{Run: run.Proto()}, nil
+}
+
+// admit refuses what cannot work, before anything is queued: a taken id, a model that is not there, settings of the
+// sampler that do not fit the bank, a prompt without the word.
+func (s *Service) admit(ctx context.Context, q *generatorv1.RenderSetRequest, space *embedderv1.Space, d Decoding) error {
+	if err := s.sets.Free(ctx, q.SetId); err != nil {
+		return err
+	}
+	model, err := s.model(space, d)
+	if err != nil {
+		return err
+	}
+	for _, class := range space.Classes {
+		if !slices.Contains(q.Classes, class.Name) {
+			continue
+		}
+		if err := checkPrompt(model, d, class.Word); err != nil {
+			return err
+		}
+		if q.Source == generatorv1.Source_SOURCE_WORDS {
+			continue
+		}
+		_, err := s.deps.Sampler.DescribeBoundary(ctx, &samplerv1.DescribeBoundaryRequest{Space: space.Name, Class: class.Name, Sampling: q.Sampling})
+		if err != nil {
+			return fmt.Errorf("ask the sampler about class %q: %w", class.Name, err)
+		}
+	}
+	return nil
+}
+
+// GetSet returns a set.
+func (s *Service) GetSet(ctx context.Context, q *generatorv1.GetSetRequest) (*generatorv1.GetSetResponse, error) {
+	set, err := s.sets.Named(ctx, "name", q.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &generatorv1.GetSetResponse{Set: set}, nil
+}
+
+// ListSets returns a page of sets.
+func (s *Service) ListSets(ctx context.Context, q *generatorv1.ListSetsRequest) (*generatorv1.ListSetsResponse, error) {
+	list, next, err := s.sets.Page(ctx, q.PageSize, q.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	return &generatorv1.ListSetsResponse{Sets: list, NextPageToken: next}, nil
+}
+
+// StreamSet streams the pictures of a set.
+func (s *Service) StreamSet(q *generatorv1.StreamSetRequest, stream generatorv1.GeneratorService_StreamSetServer) error {
+	set, err := s.sets.Named(stream.Context(), "name", q.Name)
+	if err != nil {
+		return err
+	}
+	for i, class := range q.Classes {
+		if !slices.Contains(set.Classes, class) {
+			return fault.Invalid(fmt.Sprintf("classes[%d]", i), "%s has no class %q; it has %s", q.Name, class, set.Classes)
+		}
+	}
+	for _, ref := range set.Shards {
+		err := s.readShard(stream.Context(), ref, func(p *generatorv1.Picture) error {
+			if len(q.Classes) > 0 && !slices.Contains(q.Classes, p.Record.Class) {
+				return nil
+			}
+			return stream.Send(&generatorv1.StreamSetResponse{Picture: p})
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", q.Name, err)
+		}
+	}
+	return nil
+}
+
+// ListModels names the diffusion models.
+func (s *Service) ListModels(ctx context.Context, _ *generatorv1.ListModelsRequest) (*generatorv1.ListModelsResponse, error) {
+	names, err := s.models.names()
+	if err != nil {
+		return nil, err
+	}
+	out := &generatorv1.ListModelsResponse{}
+	for _, name := range names {
+		p, err := s.models.get(name)
+		if err != nil {
+			return nil, err
+		}
+		digest, err := p.Digest()
+		if err != nil {
+			return nil, err
+		}
+		height, width, err := p.PictureSize(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out.Models = append(out.Models, &generatorv1.Model{
+			Name: name, Dimension: int32(p.TextEncoder().Width()), Height: int32(height), Width: int32(width), Digest: digest,
+		})
+	}
+	return out, nil
+}
+
+func classNames(s *embedderv1.Space) []string {
+	var names []string
+	for _, c := range s.Classes {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+func sourceOf(s generatorv1.Source) generatorv1.Source {
+	if s == generatorv1.Source_SOURCE_UNSPECIFIED {
+		return generatorv1.Source_SOURCE_OUTLIERS
+	}
+	return s
+}
+
+func orDefault(v, d string) string {
+	if v == "" {
+		return d
+	}
+	return v
+}

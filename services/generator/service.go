@@ -1,0 +1,66 @@
+package generator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/catalog"
+	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
+	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
+)
+
+// KindRenderSet is the kind of runs that render a set.
+const KindRenderSet = "render-set"
+
+// Deps are what the role needs.
+type Deps struct {
+	Runs     *runs.Service
+	Catalog  *catalog.Catalog
+	Blobs    artifact.Store
+	Embedder embedderv1.EmbedderServiceClient
+	Sampler  samplerv1.SamplerServiceClient
+	Log      *zap.Logger
+}
+
+// Service is the role.
+type Service struct {
+	generatorv1.UnimplementedGeneratorServiceServer
+	cfg    Config
+	deps   Deps
+	sets   catalog.Typed[*generatorv1.Set]
+	models *models
+}
+
+// New checks the configuration and makes the role. Models are loaded when they are first needed.
+func New(cfg Config, deps Deps) (*Service, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("generator: %w", err)
+	}
+	s := &Service{cfg: cfg, deps: deps, models: newModels(cfg.Models, cfg.Pipeline)}
+	s.sets = catalog.NewTyped(deps.Catalog, ood.Sets, func() *generatorv1.Set { return &generatorv1.Set{} })
+	return s, nil
+}
+
+// Register puts the role on a gRPC server.
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	generatorv1.RegisterGeneratorServiceServer(r, s)
+}
+
+// Run works off the queue until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindRenderSet, Concurrency: s.cfg.Workers, Work: s.work, Finish: s.finish})
+}
+
+// Close frees the models; call it when no call and no worker is under way.
+func (s *Service) Close() error {
+	return errors.Join(s.models.close()...)
+}

@@ -1,0 +1,45 @@
+package generator
+
+import (
+	"math"
+	"strings"
+
+	"github.com/dreamood/dreamood/internal/fault"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+)
+
+// decodingOf fills defaults, model being that of the space, and reports every setting that is out of bounds.
+func decodingOf(q *generatorv1.Rendering, model string) (Decoding, error) {
+	d := Decoding{
+		Model: q.GetModel(), Steps: int(q.GetSteps()), Guidance: q.GetGuidance(), Scheduler: q.GetScheduler(),
+		Prompt: q.GetPrompt(), Seed: q.GetSeed(),
+	}
+	if d.Model == "" {
+		d.Model = model
+	}
+	if d.Steps == 0 {
+		d.Steps = defaultSteps
+	}
+	if d.Guidance == 0 {
+		d.Guidance = defaultGuidance
+	}
+	if d.Prompt == "" {
+		d.Prompt = defaultPrompt
+	}
+	if d.Seed == 0 {
+		d.Seed = 1
+	}
+	var c fault.Checks
+	c.That(d.Steps >= 1 && d.Steps <= 1000, "rendering.steps", "%d; want 1 to 1000", d.Steps)
+	c.That(d.Guidance >= 1 && d.Guidance <= 30 && !math.IsNaN(d.Guidance), "rendering.guidance", "%g; want 1 (none) to 30", d.Guidance)
+	c.That(d.Scheduler == "" || d.Scheduler == "ddim" || d.Scheduler == "pndm", "rendering.scheduler", "%q; want ddim, pndm or nothing", d.Scheduler)
+	c.That(strings.Count(d.Prompt, "{}") == 1, "rendering.prompt", "%q must hold {} once, where the class's word stands", d.Prompt)
+	c.That(len(d.Prompt) <= 1000, "rendering.prompt", "%d bytes; at most 1000", len(d.Prompt))
+	return d, c.Err()
+}
+
+func (d Decoding) message() *generatorv1.Rendering {
+	return &generatorv1.Rendering{
+		Model: d.Model, Steps: int32(d.Steps), Guidance: d.Guidance, Scheduler: d.Scheduler, Prompt: d.Prompt, Seed: d.Seed,
+	}
+}

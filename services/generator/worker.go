@@ -1,0 +1,112 @@
+package generator
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+)
+
+// shardsOf is the number of shards for a set of total pictures.
+func shardsOf(total, size int) int {
+	n := (total + size - 1) / size
+	return min(n, maxShards)
+}
+
+// part is the range of pictures, counted class after class, that shard i of n renders.
+func part(total, i, n int) (from, to int) { return total * i / n, total * (i + 1) / n }
+
+// segmentsOf cuts a range of pictures into ranges of classes.
+func segmentsOf(from, to, perClass int, labels []int) []segment {
+	var out []segment
+	for from < to {
+		class, first := from/perClass, from%perClass
+		n := min(perClass-first, to-from)
+		out = append(out, segment{label: labels[class], first: first, count: n})
+		from += n
+	}
+	return out
+}
+
+// work renders one shard. Its result is the blob reference of a tar file of pictures and their manifest.
+func (s *Service) work(ctx context.Context, t *runs.Task) ([]byte, error) {
+	var q generatorv1.RenderSetRequest
+	if err := protojson.Unmarshal(t.Run.Payload, &q); err != nil {
+		return nil, runs.Drop(fmt.Errorf("read the request: %w", err))
+	}
+	space, err := s.space(ctx, q.Space)
+	if err != nil {
+		return nil, err
+	}
+	decoding, err := decodingOf(q.Rendering, orDefault(space.Model, s.cfg.Model))
+	if err != nil {
+		return nil, runs.Drop(err)
+	}
+	model, err := s.model(space, decoding)
+	if err != nil {
+		return nil, err
+	}
+	var labels []int
+	names := classNames(space)
+	for _, class := range q.Classes {
+		label := slices.Index(names, class)
+		if label < 0 {
+			return nil, runs.Drop(fmt.Errorf("%s has no class %q any more", q.Space, class))
+		}
+		labels = append(labels, label)
+	}
+	from, to := part(int(q.PerClass)*len(labels), t.Shard, t.Run.ShardCount)
+	j := job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source)}
+	var file bytes.Buffer
+	shard := newShard(&file)
+	segments := segmentsOf(from, to, int(q.PerClass), labels)
+	report := func(done float64) {
+		t.Report(int64(done), int64(to-from), "rendering "+space.Classes[segments[0].label].Name)
+	}
+	if err := j.each(ctx, segments, report, shard.add); err != nil {
+		return nil, err
+	}
+	if err := shard.close(); err != nil {
+		return nil, err
+	}
+	ref, err := s.deps.Blobs.Put(ctx, &file)
+	if err != nil {
+		return nil, fmt.Errorf("keep shard %d: %w", t.Shard, err)
+	}
+	t.Report(int64(to-from), int64(to-from), "")
+	return []byte(ref), nil
+}
+
+// finish enters the set into the catalog. Doing so twice is harmless.
+func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
+	var q generatorv1.RenderSetRequest
+	if err := protojson.Unmarshal(run.Payload, &q); err != nil {
+		return "", runs.Drop(fmt.Errorf("read the request: %w", err))
+	}
+	set := &generatorv1.Set{
+		Name: ood.Sets.Name(q.SetId), Space: q.Space, Classes: q.Classes, PerClass: q.PerClass,
+		Pictures: q.PerClass * int32(len(q.Classes)), Rendering: q.Rendering, Source: q.Source, CreateTime: timestamppb.New(run.Created),
+	}
+	for _, shard := range run.Shards {
+		set.Shards = append(set.Shards, string(shard.Result))
+	}
+	first := true
+	err := s.readShard(ctx, set.Shards[0], func(p *generatorv1.Picture) error {
+		if first {
+			set.Sampling, set.ModelDigest, first = p.Record.Sampling, p.Record.ModelDigest, false
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return set.Name, s.sets.Settle(ctx, set, func(old *generatorv1.Set) bool { return proto.Equal(old, set) })
+}

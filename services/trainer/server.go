@@ -1,0 +1,309 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/dataset"
+	"github.com/dreamood/dreamood/internal/fault"
+	"github.com/dreamood/dreamood/internal/infer"
+	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
+	"github.com/dreamood/dreamood/internal/score"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
+)
+
+const (
+	imageSize  = 32      // side of the pictures that detectors are trained on, in pixels
+	maxImages  = 256     // pictures of one ScoreImages
+	maxOODSets = 32      // OOD sets of one request
+	pieceSize  = 1 << 20 // bytes of one DownloadDetectorResponse
+)
+
+// TrainDetector checks the request and everything that it names, then queues it.
+func (s *Service) TrainDetector(ctx context.Context, q *trainerv1.TrainDetectorRequest) (*trainerv1.TrainDetectorResponse, error) {
+	settings, err := settingsOf(q.Training)
+	var c fault.Checks
+	c.That(ood.ValidID(q.DetectorId), "detector_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.DetectorId)
+	if err := fault.Join(c.Err(), err, checkSets(q.OodDatasets)); err != nil {
+		return nil, err
+	}
+	payload, err := protojson.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
+		Kind: KindTrainDetector, RequestID: q.RequestId, Payload: payload, Shards: 1, Target: ood.Detectors.Name(q.DetectorId), Unit: "steps",
+		Admit: func(ctx context.Context) error { return s.admit(ctx, q, settings) },
+	})
+	if err != nil {
+		return nil, runs.Fault(err)
+	}
+	return &trainerv1.TrainDetectorResponse{Run: run.Proto()}, nil
+}
+
+// admit refuses what cannot work, before anything is queued.
+func (s *Service) admit(ctx context.Context, q *trainerv1.TrainDetectorRequest, settings Settings) error {
+	if err := s.detectors.Free(ctx, q.DetectorId); err != nil {
+		return err
+	}
+	if q.Set != "" {
+		if _, err := s.deps.Generator.GetSet(ctx, &generatorv1.GetSetRequest{Name: q.Set}); err != nil {
+			return fmt.Errorf("ask the generator for %q: %w", q.Set, err)
+		}
+	}
+	train, err := s.check(ctx, "dataset", q.Dataset, true)
+	if err != nil {
+		return err
+	}
+	if n := train.Pictures * 9 / 10; settings.Batch > n {
+		return fault.Invalid("training.batch_size", "%d is more than the %d pictures to train on; lower it", settings.Batch, n)
+	}
+	return s.checkTests(ctx, classesOf(train), q.TestDataset, q.OodDatasets)
+}
+
+// checkTests looks at the test set, which must have the classes trained on, and at the OOD sets.
+func (s *Service) checkTests(ctx context.Context, classes []string, test string, sets []*trainerv1.NamedDataset) error {
+	report, err := s.check(ctx, "test_dataset", test, true)
+	if err == nil && !slices.Equal(classesOf(report), classes) {
+		err = fault.Invalid("test_dataset", "has the classes %v, the training pictures have %v; both must have the same folders", classesOf(report), classes)
+	}
+	errs := []error{err}
+	for i, set := range sets {
+		_, err := s.check(ctx, fmt.Sprintf("ood_datasets[%d].path", i), set.Path, false)
+		errs = append(errs, err)
+	}
+	return fault.Join(errs...)
+}
+
+// check surveys a dataset without decoding all of it.
+func (s *Service) check(ctx context.Context, field, path string, labelled bool) (dataset.Report, error) {
+	real, err := s.deps.Datasets.Resolve(path)
+	if err != nil {
+		return dataset.Report{}, fault.Invalid(field, "%w", err)
+	}
+	look := dataset.Check
+	if !labelled {
+		look = dataset.CheckUnlabelled
+	}
+	report, err := look(ctx, real, dataset.Options{Size: imageSize})
+	if ctx.Err() != nil {
+		return report, ctx.Err()
+	}
+	if err = errors.Join(err, report.Err()); err != nil {
+		return report, fault.Invalid(field, "%w", err)
+	}
+	return report, nil
+}
+
+func classesOf(r dataset.Report) []string {
+	var names []string
+	for _, c := range r.Classes {
+		names = append(names, c.Class)
+	}
+	return names
+}
+
+func checkSets(sets []*trainerv1.NamedDataset) error {
+	var c fault.Checks
+	c.That(len(sets) <= maxOODSets, "ood_datasets", "%d sets; at most %d", len(sets), maxOODSets)
+	seen := map[string]bool{}
+	for i, set := range sets {
+		c.That(ood.ValidID(set.Name), fmt.Sprintf("ood_datasets[%d].name", i), "%q; want 1 to 63 of a-z 0-9 - _", set.Name)
+		c.That(!seen[set.Name], fmt.Sprintf("ood_datasets[%d].name", i), "%q is there twice", set.Name)
+		seen[set.Name] = true
+	}
+	return c.Err()
+}
+
+// settingsOf fills defaults and reports every setting that is out of bounds.
+func settingsOf(t *trainerv1.DetectorTraining) (Settings, error) {
+	s := Settings{
+		Epochs: or(int(t.GetEpochs()), 12), Batch: or(int(t.GetBatchSize()), 128), Width: or(int(t.GetWidth()), 24),
+		Rate: or(t.GetLearningRate(), 0.2), Beta: or(t.GetBeta(), 2.5), Recall: or(t.GetTargetRecall(), 0.95), Seed: or(t.GetSeed(), 1),
+	}
+	s.OutlierBatch = or(int(t.GetOutlierBatchSize()), s.Batch)
+	var c fault.Checks
+	within := func(field string, v, low, high int) {
+		c.That(v >= low && v <= high, "training."+field, "%d; want %d to %d", v, low, high)
+	}
+	within("epochs", s.Epochs, 1, 1000)
+	within("batch_size", s.Batch, 8, 1024)
+	within("outlier_batch_size", s.OutlierBatch, 1, 1024)
+	c.That(s.Width >= 8 && s.Width <= 64 && s.Width%8 == 0, "training.width", "%d; want 8 to 64 in steps of 8", s.Width)
+	c.That(s.Rate > 0 && s.Rate <= 10, "training.learning_rate", "%g; want above 0, at most 10", s.Rate)
+	c.That(s.Beta > 0 && s.Beta <= 100, "training.beta", "%g; want above 0, at most 100", s.Beta)
+	c.That(s.Recall > 0 && s.Recall < 1, "training.target_recall", "%g; want above 0, below 1", s.Recall)
+	return s, c.Err()
+}
+
+func or[T comparable](v, d T) T {
+	var zero T
+	if v == zero {
+		return d
+	}
+	return v
+}
+
+// EvaluateDetector checks the request and queues it.
+func (s *Service) EvaluateDetector(ctx context.Context, q *trainerv1.EvaluateDetectorRequest) (*trainerv1.EvaluateDetectorResponse, error) {
+	var c fault.Checks
+	c.That(len(q.OodDatasets) > 0, "ood_datasets", "is empty; name at least one")
+	if err := fault.Join(c.Err(), checkSets(q.OodDatasets)); err != nil {
+		return nil, err
+	}
+	detector, err := s.detectors.Named(ctx, "name", q.Name)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := protojson.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
+		Kind: KindEvaluateDetector, RequestID: q.RequestId, Payload: payload, Shards: 1, Target: q.Name, Unit: "sets", Total: int64(len(q.OodDatasets) + 1),
+		Admit: func(ctx context.Context) error {
+			return s.checkTests(ctx, detector.Classes, q.TestDataset, q.OodDatasets)
+		},
+	})
+	if err != nil {
+		return nil, runs.Fault(err)
+	}
+	return &trainerv1.EvaluateDetectorResponse{Run: run.Proto()}, nil
+}
+
+// ScoreImages scores the pictures of one message.
+func (s *Service) ScoreImages(ctx context.Context, q *trainerv1.ScoreImagesRequest) (*trainerv1.ScoreImagesResponse, error) {
+	if len(q.Images) == 0 {
+		return nil, fault.Invalid("images", "is empty; send 1 to %d pictures", maxImages)
+	}
+	d, err := s.detectors.Named(ctx, "detector", q.Detector)
+	if err != nil {
+		return nil, err
+	}
+	scores, err := s.score(ctx, d, q.Images)
+	return &trainerv1.ScoreImagesResponse{Scores: scores}, err
+}
+
+// StreamScores scores pictures message by message.
+func (s *Service) StreamScores(stream trainerv1.TrainerService_StreamScoresServer) error {
+	var d *trainerv1.Detector
+	for {
+		q, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if d == nil {
+			if d, err = s.detectors.Named(stream.Context(), "detector", q.Detector); err != nil {
+				return err
+			}
+		}
+		scores, err := s.score(stream.Context(), d, q.Images)
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&trainerv1.StreamScoresResponse{Scores: scores}); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Service) score(ctx context.Context, d *trainerv1.Detector, images [][]byte) ([]*trainerv1.ImageScore, error) {
+	if len(images) > maxImages {
+		return nil, fault.Invalid("images", "%d in one message; at most %d", len(images), maxImages)
+	}
+	if len(images) == 0 {
+		return nil, nil
+	}
+	pixels, err := dataset.DecodeAll(ctx, images, dataset.Options{Size: int(d.ImageSize)})
+	if err != nil {
+		return nil, fault.Invalid("images", "%w", err)
+	}
+	var out []*trainerv1.ImageScore
+	err = s.models.Use(ctx, artifact.Ref(d.Model), func(m *infer.Model) error {
+		r, err := m.Run(ctx, pixels, "logits", scoreName)
+		if err != nil {
+			return err
+		}
+		c := len(d.Classes)
+		for i := range images {
+			logits := r["logits"][i*c : (i+1)*c]
+			energy := r[scoreName][i]
+			if math.IsNaN(float64(energy)) {
+				return fault.New(fault.Internal, "%s scores picture %d as NaN", d.Name, i)
+			}
+			out = append(out, &trainerv1.ImageScore{
+				Class: d.Classes[slices.Index(logits, slices.Max(logits))], Probability: float32(score.MSP(logits)),
+				Score: energy, Threshold: float32(d.Threshold), OutOfDistribution: float64(energy) < d.Threshold,
+			})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// GetDetector returns a detector.
+func (s *Service) GetDetector(ctx context.Context, q *trainerv1.GetDetectorRequest) (*trainerv1.GetDetectorResponse, error) {
+	d, err := s.detectors.Named(ctx, "name", q.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &trainerv1.GetDetectorResponse{Detector: d}, nil
+}
+
+// ListDetectors returns a page of detectors without their long fields.
+func (s *Service) ListDetectors(ctx context.Context, q *trainerv1.ListDetectorsRequest) (*trainerv1.ListDetectorsResponse, error) {
+	list, next, err := s.detectors.Page(ctx, q.PageSize, q.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range list {
+		d.Loss = nil
+		if d.Evaluation != nil {
+			d.Evaluation.IdScores = nil
+			for _, r := range d.Evaluation.Ood {
+				r.Scores, r.RocFpr, r.RocTpr = nil, nil, nil
+			}
+		}
+	}
+	return &trainerv1.ListDetectorsResponse{Detectors: list, NextPageToken: next}, nil
+}
+
+// DownloadDetector streams the ONNX file.
+func (s *Service) DownloadDetector(q *trainerv1.DownloadDetectorRequest, stream trainerv1.TrainerService_DownloadDetectorServer) error {
+	d, err := s.detectors.Named(stream.Context(), "name", q.Name)
+	if err != nil {
+		return err
+	}
+	file, err := s.deps.Blobs.Open(stream.Context(), artifact.Ref(d.Model))
+	if err != nil {
+		return fmt.Errorf("%s: %w", q.Name, err)
+	}
+	defer file.Close()
+	buf := make([]byte, pieceSize)
+	for {
+		n, err := io.ReadFull(file, buf)
+		if n > 0 {
+			if err := stream.Send(&trainerv1.DownloadDetectorResponse{Data: buf[:n]}); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", q.Name, err)
+		}
+	}
+}

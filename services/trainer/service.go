@@ -1,0 +1,77 @@
+package trainer
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/catalog"
+	"github.com/dreamood/dreamood/internal/dataset"
+	"github.com/dreamood/dreamood/internal/infer"
+	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
+)
+
+// Kinds of runs.
+const (
+	KindTrainDetector    = "train-detector"
+	KindEvaluateDetector = "evaluate-detector"
+)
+
+// Deps are what the role needs.
+type Deps struct {
+	Runs      *runs.Service
+	Catalog   *catalog.Catalog
+	Blobs     artifact.Store
+	Datasets  dataset.Roots
+	Generator generatorv1.GeneratorServiceClient
+	Log       *zap.Logger
+}
+
+// Service is the role.
+type Service struct {
+	trainerv1.UnimplementedTrainerServiceServer
+	cfg       Config
+	deps      Deps
+	detectors catalog.Typed[*trainerv1.Detector]
+	models    *infer.Cache
+}
+
+// New checks the configuration and makes the role.
+func New(cfg Config, deps Deps) (*Service, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("trainer: %w", err)
+	}
+	s := &Service{cfg: cfg, deps: deps, models: infer.NewCache(cfg.Detectors, cfg.ONNX, deps.Blobs)}
+	s.detectors = catalog.NewTyped(deps.Catalog, ood.Detectors, func() *trainerv1.Detector { return &trainerv1.Detector{} })
+	return s, nil
+}
+
+// Register puts the role on a gRPC server.
+func (s *Service) Register(r grpc.ServiceRegistrar) { trainerv1.RegisterTrainerServiceServer(r, s) }
+
+// Run works off the queues until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return s.deps.Runs.Serve(ctx, runs.Worker{
+			Kind: KindTrainDetector, Concurrency: s.cfg.Workers, Work: s.train, Finish: s.finish, Abandon: s.abandon,
+		})
+	})
+	g.Go(func() error {
+		return s.deps.Runs.Serve(ctx, runs.Worker{
+			Kind: KindEvaluateDetector, Concurrency: s.cfg.Workers, Work: s.evaluate, Finish: s.finishEvaluation,
+		})
+	})
+	return g.Wait()
+}
+
+// Close frees the detectors; call it when no call and no worker is under way.
+func (s *Service) Close() { s.models.Close() }

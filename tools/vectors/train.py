@@ -1,0 +1,294 @@
+"""Records what PyTorch computes, for the tests of internal/train.
+
+    python tools/vectors/train.py            # writes the testdata folders
+    python tools/vectors/train.py --bench    # images/s of PyTorch, beside BenchmarkStep
+
+Everything is computed in float64 and stored as float32 safetensors. Operators are
+recorded whole; networks take their parameters and pictures from a formula that
+the Go test repeats (`noise`), so only samples of gradients and results are stored.
+"""
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from safetensors.numpy import save_file
+
+ROOT = Path(__file__).resolve().parents[2] / "internal" / "train"
+torch.set_num_threads(1)
+
+
+def noise(name, shape):
+    """Values in [-1, 1) from 16 bits of a hash of name and index: exact in float32."""
+    i = np.arange(int(np.prod(shape)), dtype=np.uint64)
+    x = (i * 2654435761 + zlib.crc32(name.encode())) & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
+    x = (x ^ (x >> 16)) & 0xFFFF
+    return ((x.astype(np.float64) - 32768) / 32768).reshape(shape)
+
+
+# ---- operators ---------------------------------------------------------------
+
+def conv(stride):
+    return lambda x, w: F.conv2d(x, w, stride=stride, padding=w.shape[2] // 2)
+
+
+def cross_entropy(logits, targets, weights=None):
+    rows = -(F.log_softmax(logits, 1) * targets).sum(1)
+    return (rows.mean() if weights is None else (rows * weights).sum() / weights.sum()).reshape(1)
+
+
+def operators():
+    """name -> (function, {input: array}, inputs without gradient)"""
+    n, p = noise, lambda name, s: (noise(name, s) + 1) / 2 + 0.01
+    ties = lambda s: np.round(noise("ties", s) * 1.5)
+    soft = p("t", (6, 5)) / p("t", (6, 5)).sum(1, keepdims=True)
+    return {
+        "conv3_stacks": (conv(1), {"x": n("x", (3, 5, 6, 8)), "w": n("w", (4, 5, 3, 3))}, ()),
+        "conv3_unrolled": (conv(1), {"x": n("x", (3, 2, 6, 8)), "w": n("w", (12, 2, 3, 3))}, ()),
+        "conv3_small_maps": (conv(1), {"x": n("x", (3, 10, 2, 2)), "w": n("w", (8, 10, 3, 3))}, ()),
+        "conv3_stride2": (conv(2), {"x": n("x", (2, 4, 6, 8)), "w": n("w", (5, 4, 3, 3))}, ()),
+        "conv1": (conv(1), {"x": n("x", (2, 4, 6, 8)), "w": n("w", (5, 4, 1, 1))}, ()),
+        "conv1_stride2": (conv(2), {"x": n("x", (2, 4, 6, 8)), "w": n("w", (5, 4, 1, 1))}, ()),
+        "conv1_small_maps": (conv(1), {"x": n("x", (2, 24, 2, 2)), "w": n("w", (24, 24, 1, 1))}, ()),
+        "relu": (F.relu, {"x": ties((2, 3, 4, 4))}, ()),
+        "add": (torch.add, {"x": n("x", (2, 3)), "z": n("z", (2, 3))}, ()),
+        "add_itself": (lambda x: x + x, {"x": n("x", (2, 3))}, ()),
+        "scale": (lambda x: x * 0.125, {"x": n("x", (2, 3))}, ()),
+        "standardize": (lambda x: (x - torch.tensor([.5, .4, .3]).double().view(1, 3, 1, 1)) / torch.tensor([.2, .25, .5]).double().view(1, 3, 1, 1),
+                        {"x": n("x", (2, 3, 4, 4))}, ()),
+        "maxpool": (lambda x: F.max_pool2d(x, 2), {"x": n("x", (2, 3, 4, 6))}, ()),
+        "maxpool_ties": (lambda x: F.max_pool2d(x, 2), {"x": ties((2, 8, 8, 6))}, ()),
+        "global_average": (lambda x: x.mean((2, 3)), {"x": n("x", (2, 3, 4, 6))}, ()),
+        "global_max": (lambda x: x.amax((2, 3)), {"x": n("x", (2, 3, 4, 6))}, ()),
+        "global_max_ties": (lambda x: x.amax((2, 3)), {"x": ties((2, 8, 4, 2))}, ()),
+        "linear": (F.linear, {"x": n("x", (4, 6)), "w": n("w", (5, 6)), "b": n("b", (5,))}, ()),
+        "linear_no_bias": (F.linear, {"x": n("x", (4, 6)), "w": n("w", (5, 6))}, ()),
+        "normalize": (lambda x: F.normalize(x, dim=1), {"x": n("x", (4, 6))}, ()),
+        "rows": (lambda x: x[1:4], {"x": n("x", (6, 5))}, ()),
+        "logsumexp": (lambda x: torch.logsumexp(x, 1, keepdim=True), {"x": 20 * n("x", (6, 5))}, ()),
+        "cross_entropy": (cross_entropy, {"x": 3 * n("x", (6, 5)), "t": soft}, ("t",)),
+        "cross_entropy_weights": (cross_entropy, {"x": 3 * n("x", (6, 5)), "t": soft, "w": p("w", (6,))}, ("t", "w")),
+        "batchnorm": (None, {"x": n("x", (4, 3, 4, 6)) + 10, "bn.weight": n("g", (3,)), "bn.bias": n("b", (3,))}, ()),
+    }
+
+
+def record_operators():
+    out = {}
+    for name, (f, inputs, fixed) in operators().items():
+        t = {k: torch.from_numpy(v.astype(np.float32)).double().requires_grad_(k not in fixed) for k, v in inputs.items()}
+        if name == "batchnorm":
+            mean, var = torch.zeros(3).double(), torch.ones(3).double()
+            y = F.batch_norm(t["x"], mean, var, t["bn.weight"], t["bn.bias"], training=True)
+            out |= {f"{name}/next/bn.running_mean": mean, f"{name}/next/bn.running_var": var}
+        else:
+            y = f(*t.values())
+        dy = torch.from_numpy(noise("dy " + name, y.shape))
+        y.backward(dy)
+        out |= {f"{name}/in/{k}": v.detach() for k, v in t.items()} | {f"{name}/dy": dy, f"{name}/y": y.detach()}
+        out |= {f"{name}/grad/{k}": v.grad for k, v in t.items() if k not in fixed}
+    save(ROOT / "graph" / "testdata" / "operators.safetensors", out)
+
+
+# ---- networks ----------------------------------------------------------------
+
+class Block9(nn.Module):
+    def __init__(self, i, o, pool=False):
+        super().__init__()
+        self.c, self.b, self.pool = nn.Conv2d(i, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o), pool
+
+    def forward(self, x):
+        x = self.c(x)
+        return F.relu(self.b(F.max_pool2d(x, 2) if self.pool else x))
+
+
+class Residual9(nn.Module):
+    def __init__(self, o):
+        super().__init__()
+        self.a, self.b = Block9(o, o), Block9(o, o)
+
+    def forward(self, x):
+        return x + self.b(self.a(x))
+
+
+class ResNet9(nn.Module):
+    def __init__(self, w):
+        super().__init__()
+        self.l = nn.Sequential(Block9(3, w), Block9(w, 2 * w, True), Residual9(2 * w),
+                               Block9(2 * w, 4 * w, True), Block9(4 * w, 8 * w, True), Residual9(8 * w))
+
+    def forward(self, x):
+        return self.l(x).amax((2, 3))
+
+
+class Basic(nn.Module):
+    def __init__(self, i, o, stride):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o)
+        self.conv2, self.bn2 = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
+        self.downsample = None
+        if stride != 1 or i != o:
+            self.downsample = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet18(nn.Module):
+    def __init__(self, w):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w)
+        i = w
+        for k in range(4):
+            setattr(self, f"layer{k + 1}", nn.Sequential(Basic(i, w << k, 2 if k else 1), Basic(w << k, w << k, 1)))
+            i = w << k
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        for k in range(4):
+            x = getattr(self, f"layer{k + 1}")(x)
+        return x.mean((2, 3))
+
+
+class Model(nn.Module):
+    """A network with a head, as train.Spec describes it."""
+
+    def __init__(self, net, features, out, scale=1.0, phi=None, anchors=None):
+        super().__init__()
+        for name, child in net.named_children():
+            setattr(self, name, child)
+        self.net, self.scale, self.anchors = [net], scale, anchors
+        self.fc = nn.Linear(features, out)
+        if phi is not None:
+            self.phi = phi
+
+    def forward(self, image):
+        mean, std = torch.tensor([.5, .4, .3]).double(), torch.tensor([.2, .25, .5]).double()
+        f = self.net[0]((image - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)) * self.scale
+        if self.anchors is not None:
+            z = F.normalize(self.fc(f), dim=1)
+            return {"embedding": z, "logits": z @ F.normalize(self.anchors, dim=1).T / 0.1}
+        r = {"features": f, "logits": self.fc(f)}
+        r["energy"] = torch.logsumexp(r["logits"], 1)
+        if hasattr(self, "phi"):
+            r["phi"] = self.phi(r["energy"].unsqueeze(1))
+            r["ood_score"] = r["phi"][:, 1] - r["phi"][:, 0]
+        return r
+
+
+def settings():
+    """name -> (model, batch, outliers, beta, clip)"""
+    mlp = nn.Sequential(nn.Linear(1, 6), nn.ReLU(), nn.Linear(6, 2))
+    return {
+        "classifier": (Model(ResNet9(2), 16, 5, 0.125), 12, 0, 0.0, 0.0),
+        "energy": (Model(ResNet9(2), 16, 5, phi=nn.Linear(1, 2)), 8, 4, 2.5, 0.0),
+        "resnet18": (Model(ResNet18(2), 16, 5, phi=mlp), 8, 8, 1.0, 0.5),
+        "cosine": (Model(ResNet9(2), 16, 7, anchors=torch.from_numpy(noise("anchors", (5, 7)))), 12, 0, 0.0, 0.0),
+    }
+
+
+def fill(model):
+    """Values of the formula, scaled so that signals keep their size."""
+    state = model.state_dict()
+    for name, v in state.items():
+        if v.ndim == 4:
+            state[name] = torch.from_numpy(noise(name, v.shape) * float(np.float32((6 / v[0].numel()) ** 0.5)))
+        elif "running" not in name and v.ndim > 0:
+            one = v.ndim == 1 and name.endswith("weight")
+            state[name] = torch.from_numpy(noise(name, v.shape) * 0.5 + (1.0 if one else 0.0))
+    model.double().load_state_dict({k: v.float().double() if v.is_floating_point() else v for k, v in state.items()})
+
+
+def sample(v):
+    """At most 64 elements, evenly spread."""
+    flat = v.detach().clone().reshape(-1)
+    return flat[:: max(1, -(-flat.numel() // 64))]
+
+
+def record_networks():
+    out = {}
+    for name, (m, batch, outliers, beta, clip) in settings().items():
+        fill(m)
+        m.train()
+        decay = [p for n, p in m.named_parameters() if p.ndim > 1]
+        rest = [p for n, p in m.named_parameters() if p.ndim <= 1]
+        opt = torch.optim.SGD([{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}], lr=0.01, momentum=0.9, nesterov=True)
+        labels = torch.arange(batch) * 3 % 5
+        is_id = (torch.arange(batch + outliers) < batch).long()
+        for step in range(3):
+            x = torch.from_numpy((noise(f"image {step}", (batch + outliers, 3, 16, 16)) + 1) / 2)
+            r = m(x)
+            ce = F.cross_entropy(r["logits"][:batch], labels)
+            ood = F.cross_entropy(r["phi"], is_id) if beta else torch.zeros(()).double()
+            opt.zero_grad()
+            (ce + beta * ood).backward()
+            if step == 0:
+                out |= {f"{name}/grad/{n}": sample(p.grad) for n, p in m.named_parameters()}
+            norm = nn.utils.clip_grad_norm_(m.parameters(), clip) if clip else torch.zeros(())
+            opt.step()
+            out[f"{name}/losses/{step}"] = torch.stack([ce + beta * ood, ce, ood, norm]).detach()
+        out |= {f"{name}/state/{n}": sample(v) for n, v in m.state_dict().items() if v.is_floating_point()}
+        m.eval()
+        with torch.no_grad():
+            r = m(torch.from_numpy((noise("image eval", (3, 3, 16, 16)) + 1) / 2))
+        out |= {f"{name}/eval/{k}": v for k, v in r.items() if k != "phi"}
+    save(ROOT / "testdata" / "networks.safetensors", out)
+
+
+def record_schedules():
+    def rates(make, n):
+        p = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        s, out = make(p), []
+        for _ in range(n):
+            out.append(p.param_groups[0]["lr"])
+            p.step()
+            s.step()
+        return torch.tensor(out)
+
+    one = torch.optim.lr_scheduler.OneCycleLR
+    save(ROOT / "testdata" / "schedules.safetensors", {
+        "cosine": rates(lambda p: torch.optim.lr_scheduler.CosineAnnealingLR(p, 20, 1e-6), 21),
+        "onecycle": rates(lambda p: one(p, 0.4, 20), 20),
+        "onecycle_linear": rates(lambda p: one(p, 0.4, 20, pct_start=0.2, anneal_strategy="linear", div_factor=10, final_div_factor=100), 20),
+    })
+
+
+def save(path, tensors):
+    path.parent.mkdir(exist_ok=True)
+    save_file({k: np.ascontiguousarray(v.numpy().astype(np.float32)) for k, v in tensors.items()}, path)
+    print(path.relative_to(ROOT), path.stat().st_size, "bytes")
+
+
+def bench():
+    torch.set_num_threads(2)
+    for name, net, f in (("resnet9/16", ResNet9(16), 128), ("resnet9/24", ResNet9(24), 192), ("resnet18/64", ResNet18(64), 512)):
+        for mode in ("fp32", "fp32 channels_last", "bf16 channels_last"):
+            m, x, y = nn.Sequential(net, nn.Linear(f, 10)), torch.rand(128, 3, 32, 32), torch.randint(0, 10, (128,))
+            fmt = torch.channels_last if "channels" in mode else torch.contiguous_format
+            m, x = m.to(memory_format=fmt), x.contiguous(memory_format=fmt)
+            opt = torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
+            times = []
+            for _ in range(5 if "18" in name else 12):
+                start = time.time()
+                with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in mode):
+                    loss = F.cross_entropy(m(x).float(), y)
+                opt.zero_grad()
+                loss.backward()
+                opt.step()
+                times.append(time.time() - start)
+            print(f"{name} {mode}: {128 / np.median(times):.0f} images/s", flush=True)
+
+
+if __name__ == "__main__":
+    if "--bench" in sys.argv:
+        bench()
+    else:
+        record_operators()
+        record_networks()
+        record_schedules()
