@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/dreamood/dreamood/internal/ood"
@@ -84,9 +85,9 @@ func (s *Session) describeDetector(d *trainerv1.Detector) {
 	t.row("detector", d.GetName())
 	t.row("classes", strings.Join(d.GetClasses(), ", "))
 	t.row("outliers", or(d.GetSet(), "none (plain classifier)"))
-	t.row("threshold", d.GetThreshold(), "of "+or(d.GetScore(), "energy")+"; below is out of distribution")
+	t.row("threshold", fmt.Sprintf("%.4g of %s; below is out of distribution", d.GetThreshold(), or(d.GetScore(), "energy")))
 	t.row("made", when(d.GetCreateTime()))
-	t.row("ID accuracy", percent(evaluation.GetIdAccuracy()), "of", evaluation.GetIdCount())
+	t.row("ID accuracy", fmt.Sprintf("%s of %d pictures", percent(evaluation.GetIdAccuracy()), evaluation.GetIdCount()))
 	t.print(s.Out)
 	if len(evaluation.GetOod()) == 0 {
 		return

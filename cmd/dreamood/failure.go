@@ -117,6 +117,9 @@ func brief(err error) string {
 	if _, cause, ok := strings.Cut(text, "Error while dialing: "); ok {
 		return strings.TrimSuffix(cause, `"`)
 	}
+	if strings.Contains(text, "closing transport") || strings.Contains(text, "error reading from server") {
+		return "the server went away"
+	}
 	return text
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/dreamood/dreamood/internal/fault"
 )
@@ -73,13 +74,16 @@ func readPicture(name string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
-// exchange sends files in batches over a stream and hands every answer to take together with the files that it is
-// about. Files are read and sent while the server works. send is told whether it is the first message.
-func exchange[R any](ctx context.Context, files []string, stream interface {
-	Recv() (R, error)
-	CloseSend() error
-}, send func(images [][]byte, first bool) error, take func(batch []string, answer R) error) error {
-	group, ctx := errgroup.WithContext(ctx)
+// exchange sends files in batches over the stream that open opens, and hands every answer to take together with the
+// files that it is about. Files are read and sent while the server works. message is told whether it is the first.
+func exchange[Q, R any](ctx context.Context, files []string,
+	open func(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[Q, R], error),
+	message func(images [][]byte, first bool) *Q, take func(batch []string, answer *R) error) error {
+	group, ctx := errgroup.WithContext(ctx) // ends the stream as soon as either side gives up
+	stream, err := open(ctx)
+	if err != nil {
+		return err
+	}
 	sent := make(chan []string, 2)
 	group.Go(func() error {
 		defer close(sent)
@@ -93,10 +97,9 @@ func exchange[R any](ctx context.Context, files []string, stream interface {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			if err := send(images, first); err != nil {
-				if errors.Is(err, io.EOF) {
-					return nil // the server has ended the stream; Recv says why
-				}
+			if err := stream.Send(message(images, first)); errors.Is(err, io.EOF) {
+				return nil // the server has ended the stream; Recv says why
+			} else if err != nil {
 				return err
 			}
 			files = files[len(batch):]

@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"time"
-
 	"unicode/utf8"
 )
 
@@ -118,7 +117,7 @@ func (p *progress) state() string {
 func (p *progress) speed() string {
 	now := p.now()
 	rate, ok := p.meter.rate(now)
-	if !ok || p.last.waiting {
+	if !ok || p.last.waiting || p.last.done == p.last.total {
 		return ""
 	}
 	text := fmt.Sprintf(", %.3g/s", rate)

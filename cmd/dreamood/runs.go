@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/dreamood/dreamood/internal/ood"
@@ -106,7 +107,7 @@ func (s *Session) describeRun(run *runv1.Run) error {
 	t.row("state", stateOf(run))
 	t.row("progress", (&progress{last: standingOf(run)}).state())
 	if run.GetShards() > 0 {
-		t.row("shards", run.GetShardsDone(), "of", run.GetShards())
+		t.row("shards", fmt.Sprintf("%d of %d", run.GetShardsDone(), run.GetShards()))
 	}
 	if run.GetResult() != "" {
 		t.row("result", run.GetResult())

@@ -26,8 +26,6 @@ decision: in or OUT of distribution. The pictures are read here and sent to the 
 
 // Run scores the pictures.
 func (c *ScoreCmd) Run(ctx context.Context, s *Session) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	name, err := resource(ood.Detectors, c.Detector)
 	if err != nil {
 		return err
@@ -40,18 +38,14 @@ func (c *ScoreCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	stream, err := trainer.StreamScores(ctx)
-	if err != nil {
-		return err
-	}
 	var rows columnsOf
 	outside := 0
-	err = exchange(ctx, files, stream, func(images [][]byte, first bool) error {
+	err = exchange(ctx, files, trainer.StreamScores, func(images [][]byte, first bool) *trainerv1.StreamScoresRequest {
 		message := &trainerv1.StreamScoresRequest{Images: images}
 		if first {
 			message.Detector = name
 		}
-		return stream.Send(message)
+		return message
 	}, func(batch []string, answer *trainerv1.StreamScoresResponse) error {
 		if len(answer.GetScores()) != len(batch) {
 			return fmt.Errorf("score %s: the server answered %d pictures with %d scores", batch[0], len(batch), len(answer.GetScores()))

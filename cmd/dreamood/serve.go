@@ -1,9 +1,117 @@
 package main
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+
+	"go.uber.org/zap"
+
+	"github.com/dreamood/dreamood/internal/app"
+)
 
 // ServeCmd runs the mesh.
-type ServeCmd struct{}
+type ServeCmd struct {
+	Target string   `default:"all" enum:"all,embedder,sampler,generator,trainer" env:"DREAMOOD_TARGET" help:"What this process runs: all roles, or one of embedder, sampler, generator, trainer (default all)."`
+	Listen string   `default:"${server}" env:"DREAMOOD_LISTEN" placeholder:"HOST:PORT" help:"Where gRPC listens (default ${server}). There is no authentication: listen beyond this machine only on a network that you trust."`
+	Data   string   `default:".dreamood" type:"path" env:"DREAMOOD_DATA" placeholder:"DIR" help:"Folder of everything that is kept: blobs, checkpoints, the embedded queue (default .dreamood)."`
+	Models string   `default:"models" type:"path" env:"DREAMOOD_MODELS" placeholder:"DIR" help:"Folder of diffusion models in the stock Diffusers ONNX layout, one folder each (default models)."`
+	Roots  []string `name:"dataset-root" default:"." sep:"none" type:"path" placeholder:"DIR" help:"Folder inside which dataset paths of requests may lie; repeatable (default: the working directory)."`
 
-// Run is written last.
-func (c *ServeCmd) Run(ctx context.Context, s *Session) error { return nil }
+	NATS       string `name:"nats" env:"DREAMOOD_NATS" placeholder:"URL" help:"NATS server with JetStream (default: an embedded one, kept in the data folder)."`
+	NATSListen string `name:"nats-listen" env:"DREAMOOD_NATS_LISTEN" placeholder:"HOST:PORT" help:"Where the embedded NATS server listens for other processes (default: only this process reaches it)."`
+	Embedder   string `env:"DREAMOOD_EMBEDDER" placeholder:"ADDR" help:"Address of the embedder, where it is another process."`
+	Sampler    string `env:"DREAMOOD_SAMPLER" placeholder:"ADDR" help:"Address of the sampler, where it is another process."`
+	Generator  string `env:"DREAMOOD_GENERATOR" placeholder:"ADDR" help:"Address of the generator, where it is another process."`
+
+	Provider string `default:"cpu" enum:"cpu,openvino,cuda" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino or cuda (default cpu). dreamood doctor names what is there."`
+	Threads  int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
+}
+
+// Help teaches the command.
+func (ServeCmd) Help() string {
+	return `One process with everything in it, data in ./.dreamood:
+
+    dreamood serve --dataset-root data
+
+A mesh of four processes, with NATS outside:
+
+    dreamood serve --target embedder  --listen 127.0.0.1:7461 --nats nats://127.0.0.1:4222 --data shared
+    dreamood serve --target sampler   --listen 127.0.0.1:7462 --nats nats://127.0.0.1:4222 --data shared --embedder 127.0.0.1:7461
+    dreamood serve --target generator --listen 127.0.0.1:7463 --nats nats://127.0.0.1:4222 --data shared --embedder 127.0.0.1:7461 --sampler 127.0.0.1:7462
+    dreamood serve --target trainer   --listen 127.0.0.1:7464 --nats nats://127.0.0.1:4222 --data shared --generator 127.0.0.1:7463
+
+Ctrl+C or SIGTERM stops gracefully: calls end, work under way goes back to the queue. A second one stops at once; runs
+go on where they were when the server starts again.`
+}
+
+// Run serves until ctx ends or a part of the mesh fails.
+func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
+	log, err := s.logger()
+	if err != nil {
+		return err
+	}
+	defer log.Sync()
+	cfg := c.config()
+	if err := cfg.Validate(); err != nil {
+		return usage("%w", err)
+	}
+	a, err := app.New(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	if err := a.Start(ctx); err != nil {
+		return err
+	}
+	if !loopback(a.Addr()) {
+		log.Warn("reachable beyond this machine, without authentication", zap.String("listen", a.Addr()))
+	}
+	if err := c.welcome(s, a.Addr()); err != nil {
+		return err
+	}
+	err = a.Wait(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil // asked to stop, and stopped
+	}
+	return err
+}
+
+func (c *ServeCmd) config() app.Config {
+	return app.Config{
+		Target: c.Target, Data: c.Data, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
+		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
+	}
+}
+
+// welcome says where the server listens, for scripts too, and what to type next.
+func (c *ServeCmd) welcome(s *Session, addr string) error {
+	if s.json() {
+		return json.NewEncoder(s.Out).Encode(map[string]string{"address": addr, "target": c.Target, "version": version})
+	}
+	what := "all roles"
+	if c.Target != "all" {
+		what = "the " + c.Target
+	}
+	s.say("dreamood runs %s on %s, data in %s", what, addr, c.Data)
+	if next, ok := map[string]string{
+		"all": "dreamood space train NAME --dataset PATH", "embedder": "dreamood space train NAME --dataset PATH",
+		"generator": "dreamood imagine SET --space NAME --per-class N", "trainer": "dreamood train DETECTOR --dataset PATH --test PATH",
+	}[c.Target]; ok {
+		client := *s
+		client.Server = addr
+		s.hint("in another terminal: %s", client.command(next))
+	}
+	return nil
+}
+
+// loopback reports whether only this machine reaches an address.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

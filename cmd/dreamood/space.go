@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/dreamood/dreamood/internal/ood"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
@@ -72,11 +73,11 @@ func (c *SpaceGetCmd) Run(ctx context.Context, s *Session) error {
 	t.row("space", space.GetName())
 	t.row("model", space.GetModel())
 	t.row("dimension", space.GetDimension())
-	t.row("image size", space.GetImageSize(), "px")
-	t.row("accuracy", percent(space.GetAccuracy()), "of held-out pictures")
+	t.row("image size", fmt.Sprintf("%d px", space.GetImageSize()))
+	t.row("accuracy", percent(space.GetAccuracy())+" of held-out pictures")
 	if loss := space.GetLoss(); len(loss) > 0 {
 		last := loss[len(loss)-1]
-		t.row("loss", last.GetLoss(), "at step", last.GetStep())
+		t.row("loss", fmt.Sprintf("%.3f at step %d", last.GetLoss(), last.GetStep()))
 	}
 	t.row("dataset", space.GetDatasetDigest())
 	t.row("made", when(space.GetCreateTime()))

@@ -24,8 +24,6 @@ sent to the server; with --output json the embeddings come too.
 
 // Run embeds the pictures.
 func (c *SpaceEmbedCmd) Run(ctx context.Context, s *Session) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	name, err := resource(ood.Spaces, c.Name)
 	if err != nil {
 		return err
@@ -38,17 +36,13 @@ func (c *SpaceEmbedCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	stream, err := embedder.EmbedImages(ctx)
-	if err != nil {
-		return err
-	}
 	var rows columnsOf
-	return exchange(ctx, files, stream, func(images [][]byte, first bool) error {
+	return exchange(ctx, files, embedder.EmbedImages, func(images [][]byte, first bool) *embedderv1.EmbedImagesRequest {
 		message := &embedderv1.EmbedImagesRequest{Images: images}
 		if first {
 			message.Space = name
 		}
-		return stream.Send(message)
+		return message
 	}, func(batch []string, answer *embedderv1.EmbedImagesResponse) error {
 		if len(answer.GetEmbeddings()) != len(batch) {
 			return fmt.Errorf("embed %s: the server answered %d pictures with %d embeddings", batch[0], len(batch), len(answer.GetEmbeddings()))

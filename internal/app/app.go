@@ -71,7 +71,7 @@ func (a *App) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.closers = append(a.closers, a.bus.Close)
+	a.closers = append(a.closers, func() error { a.bus.Close(); return nil })
 	js := a.bus.JetStream()
 	if a.catalog, err = catalog.New(ctx, js, catalog.Config{}); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (a *App) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.blobs, err = artifact.NewFiles(filepath.Join(a.cfg.Data, "blobs")); err != nil {
+	if a.blobs, err = artifact.NewFiles(a.cfg.Data); err != nil {
 		return err
 	}
 	if err := a.build(); err != nil {
@@ -96,9 +96,7 @@ func (a *App) open(ctx context.Context) error {
 
 // Start serves the roles and begins to work off the queues.
 func (a *App) Start(context.Context) error {
-	if err := a.runs.Start(context.Background()); err != nil {
-		return err
-	}
+	a.runs.Start()
 	listeners := []net.Listener{a.local}
 	if a.listener != nil {
 		listeners = append(listeners, a.listener)

@@ -25,7 +25,8 @@ const (
 
 // Tokenizer is CLIP's byte-level byte-pair encoding (Radford et al. 2021,
 // after Sennrich et al. 2016) with any vocabulary. It gives the ids of
-// transformers' CLIPTokenizer. It is safe for concurrent use.
+// transformers' CLIPTokenizer, for the characters of unicode.Version (newer
+// letters count as signs). It is safe for concurrent use.
 type Tokenizer struct {
 	vocabulary    map[string]int64
 	ranks         map[pair]int

@@ -11,6 +11,8 @@ import (
 	"strconv"
 )
 
+const maxAddedTokens = 1 << 14 // every position of a prompt is compared with each
+
 // tokenizerConfig is the part of tokenizer_config.json that changes the ids.
 type tokenizerConfig struct {
 	specialTokens
@@ -74,6 +76,9 @@ func (s *specialTokens) override(by specialTokens) {
 // addTokens sets the special tokens, and collects those that are found in the
 // text as they stand.
 func (t *Tokenizer) addTokens(config tokenizerConfig, special specialTokens) error {
+	if n := len(config.AddedTokensDecoder); n > maxAddedTokens {
+		return fmt.Errorf("tokenizer_config.json: %d added tokens, want at most %d", n, maxAddedTokens)
+	}
 	known := map[string]addedToken{}
 	for _, key := range slices.Sorted(maps.Keys(config.AddedTokensDecoder)) {
 		token := config.AddedTokensDecoder[key]

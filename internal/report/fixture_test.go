@@ -66,7 +66,7 @@ func (m *Map) add(rng *rand.Rand, class, classes int) {
 
 func fixtureDetector(rng *rand.Rand, name string, gain, accuracy float64) Detector {
 	d := Detector{Name: name, Accuracy: accuracy, IDCount: 2000, Threshold: 3.1}
-	for range 2000 {
+	for range 1000 {
 		d.IDScores = append(d.IDScores, float32(6+gain+1.8*rng.NormFloat64()))
 	}
 	for _, set := range []struct {

@@ -2,12 +2,14 @@ package report
 
 import "fmt"
 
-// galleryOpen is the number of outliers of a class that are seen without unfolding the rest.
-const galleryOpen = 21
+// galleryOpen is the number of outliers of a class that are seen without unfolding the rest: full
+// rows of seven on a wide screen and of four on a narrow one.
+const galleryOpen = 28
 
 // galleryClass is one class of the gallery.
 type galleryClass struct {
-	Name, Key      string
+	Name, Word     string
+	Key            string
 	Inliers, Words []shown
 	Outliers, More []shown
 	// Distance and Cosine describe all outliers of the class.
@@ -27,13 +29,16 @@ func newGallery(classes []Class) []galleryClass {
 		if len(c.Inliers)+len(c.Words)+len(c.Outliers) == 0 {
 			continue
 		}
-		g := galleryClass{Name: c.Name, Key: classKey(i, len(classes))}
+		g := galleryClass{Name: c.Name, Word: c.Word, Key: classKey(i, len(classes))}
+		if g.Word == "" {
+			g.Word = c.Name
+		}
 		for j, data := range c.Inliers {
 			g.Inliers = append(g.Inliers, show(data, fmt.Sprintf("real %s %d", c.Name, j+1), "real picture of "+c.Name))
 		}
 		for j, data := range c.Words {
-			g.Words = append(g.Words, show(data, fmt.Sprintf("the word %s, drawn, %d", c.Name, j+1),
-				"drawn from the word “"+c.Name+"”"))
+			g.Words = append(g.Words, show(data, fmt.Sprintf("the word %s, drawn, %d", g.Word, j+1),
+				"drawn from the word “"+g.Word+"”"))
 		}
 		var distances, cosines []float64
 		for _, o := range c.Outliers {

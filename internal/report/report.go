@@ -41,6 +41,8 @@ type Page struct {
 type Class struct {
 	// Name is the class's name in the dataset.
 	Name string
+	// Word stands for the class in prompts; empty means Name.
+	Word string
 	// Inliers are real ID pictures, PNG, nearest neighbours of the outliers shown.
 	Inliers [][]byte
 	// Words are pictures of the class word by the diffusion model, PNG.

@@ -36,11 +36,13 @@ func ticks(lo, hi float64, n int) ([]float64, []string) {
 	raw := (hi - lo) / float64(max(n, 1))
 	power := math.Pow(10, math.Floor(math.Log10(raw)))
 	step := 10 * power
-	for _, m := range []float64{1, 2, 5} {
-		if m*power >= raw*0.999 {
-			step = m * power
-			break
-		}
+	switch f := raw / power; { // the nearest of 1, 2, 5 and 10 by ratio
+	case f < math.Sqrt2:
+		step = power
+	case f < math.Sqrt(10):
+		step = 2 * power
+	case f < math.Sqrt(50):
+		step = 5 * power
 	}
 	digits := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
 	var at []float64

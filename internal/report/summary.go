@@ -10,7 +10,7 @@ type tile struct {
 	Name, Before, After string
 	// Unit follows the numbers, Better says which way is better, Detail what they are of.
 	Unit, Better, Detail string
-	Change       cell
+	Change               cell
 }
 
 // summary is the head of the page.
@@ -103,8 +103,11 @@ func madeTile(p Page) (tile, bool) {
 	return tile{Name: "Imagined outliers", After: count(n), Detail: "of " + plural(len(p.Classes), "class", "classes")}, n > 0
 }
 
-// overSets names what the mean is taken over.
+// overSets names what the mean is taken over; nothing when there is no set.
 func overSets(in, all []oodSet) string {
+	if len(in) == 0 {
+		return ""
+	}
 	if len(in) == 1 {
 		return "against " + in[0].name
 	}

@@ -149,7 +149,7 @@ func clean(p Page) Page {
 	p.Space.Model = visible(p.Space.Model)
 	p.Classes = slices.Clone(p.Classes)
 	for i := range p.Classes {
-		p.Classes[i].Name = visible(p.Classes[i].Name)
+		p.Classes[i].Name, p.Classes[i].Word = visible(p.Classes[i].Name), visible(p.Classes[i].Word)
 	}
 	p.Detectors = slices.Clone(p.Detectors)
 	for i := range p.Detectors {

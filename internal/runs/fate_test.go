@@ -86,13 +86,11 @@ func TestPoison(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve(t, s, Worker{Kind: "dream", Work: func(context.Context, *Task) ([]byte, error) {
-		var none map[string]int
-		none["x"] = 1
-		return nil, nil
+		panic("poison")
 	}})
 	run, _ := await(t, s, submit(t, s, Spec{}).ID)
 	wantState(t, run, Failed)
-	if run.Shards[0].Attempt != 3 || !strings.Contains(run.Failure.Message, "panic: assignment to entry in nil map") {
+	if run.Shards[0].Attempt != 3 || !strings.Contains(run.Failure.Message, "panic: poison") {
 		t.Errorf("failure %+v after %d attempts", run.Failure, run.Shards[0].Attempt)
 	}
 	attempts := logs.FilterMessage("attempt").All()

@@ -17,8 +17,6 @@ const (
 	dedupWindow = 2 * time.Minute
 	// consumerName of the one durable consumer of a queue, which all workers share.
 	consumerName = "workers"
-	// firstGeneration of messages is Submit's; the reconciler counts minutes.
-	firstGeneration = "0"
 	// storeFailed is the server's code for a message that a limit refused.
 	storeFailed jetstream.ErrorCode = 10077
 )

@@ -82,7 +82,7 @@ func (s *Service) requeue(ctx context.Context, run Run) error {
 		return err
 	}
 	// Names that change make sure that a message which is lost again comes back, in spite of the server's memory of names.
-	generation := strconv.FormatInt(s.now().Unix()/60, 10)
+	generation := "m" + strconv.FormatInt(s.now().Unix()/60, 10)
 	for shard := range run.Shards {
 		if !run.needsMessage(shard) || queued[q.subject(run.ID, strconv.Itoa(shard))] > 0 {
 			continue

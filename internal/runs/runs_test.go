@@ -134,7 +134,7 @@ func TestSubmitTwice(t *testing.T) {
 		t.Error("request ids of two owners made one run")
 	}
 	spec.RequestID = ""
-	if submit(t, s, spec).ID == submit(t, s, spec).ID {
+	if one, two := submit(t, s, spec), submit(t, s, spec); one.ID == two.ID {
 		t.Error("two submissions without a request id made one run")
 	}
 }
@@ -312,6 +312,19 @@ func TestQueueFullMeanwhile(t *testing.T) {
 	}
 	if queued, err := q.queued(t.Context(), run.ID); err != nil || len(queued) != 0 {
 		t.Errorf("messages left: %v, %v", queued, err)
+	}
+
+	if err := q.stream.Purge(t.Context()); err != nil { // room again, for the same request
+		t.Fatal(err)
+	}
+	if err := s.create(t.Context(), &run); err != nil {
+		t.Fatal(err)
+	}
+	if _, created, err := s.enqueue(t.Context(), q, run); err != nil || !created {
+		t.Errorf("submitted again: %v, %v", created, err)
+	}
+	if queued, err := q.queued(t.Context(), run.ID); err != nil || len(queued) != 2 {
+		t.Errorf("messages of the second submission: %v, %v; want 2", queued, err)
 	}
 }
 

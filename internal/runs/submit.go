@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
@@ -144,8 +145,9 @@ func (s *Service) create(ctx context.Context, run *Run) error {
 func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, error) {
 	s.logState(run, "")
 	run.Sequence = s.announce(ctx, run)
+	generation := "r" + strconv.FormatUint(run.revision, 10) // another one when it was withdrawn before
 	for shard := range run.Shards {
-		err := q.publish(ctx, &run, shard, firstGeneration)
+		err := q.publish(ctx, &run, shard, generation)
 		if err == nil || errors.Is(err, errQueued) {
 			continue
 		}
