@@ -86,16 +86,19 @@ func (p *progress) draw(now bool) {
 		p.drawn = true
 		return
 	}
-	text := p.last.what + ": " + p.state()
+	text := p.last.what + ": " + p.state() // without the speed, which changes all the time
 	if text == p.text || !now && p.now().Sub(p.printed) < linesEvery {
 		return
 	}
 	p.printed, p.text = p.now(), text
-	fmt.Fprintln(p.w, clean(text)+clean(p.speed()))
+	fmt.Fprintln(p.w, clean(p.last.what+": "+p.count()+p.speed()+p.happening()))
 }
 
 // state is "12/50 pictures, rendering".
-func (p *progress) state() string {
+func (p *progress) state() string { return p.count() + p.happening() }
+
+// count is "12/50 pictures".
+func (p *progress) count() string {
 	st := p.last
 	if st.waiting {
 		return or(st.message, "waiting for a worker")
@@ -107,10 +110,15 @@ func (p *progress) state() string {
 	if st.unit != "" {
 		count += " " + st.unit
 	}
-	if st.message != "" {
-		count += ", " + st.message
-	}
 	return count
+}
+
+// happening is ", rendering".
+func (p *progress) happening() string {
+	if p.last.waiting || p.last.message == "" {
+		return ""
+	}
+	return ", " + p.last.message
 }
 
 // speed is ", 4.1/s, 46 s left", as far as it is known.
@@ -134,7 +142,7 @@ func (p *progress) bar(width int) string {
 		full := int(min(max(p.last.done, 0), p.last.total) * int64(cells) / p.last.total)
 		bar = "[" + strings.Repeat("=", full) + strings.Repeat(" ", cells-full) + "] "
 	}
-	text := p.last.what + " " + bar + p.state() + p.speed()
+	text := p.last.what + " " + bar + p.count() + p.speed() + p.happening()
 	return strings.ReplaceAll(clean(text), "\n", " ")
 }
 

@@ -102,7 +102,7 @@ func (a *App) Start(context.Context) error {
 		listeners = append(listeners, a.listener)
 	}
 	for _, l := range listeners {
-		s := rpc.NewServer(rpc.Config{}, a.log)
+		s := rpc.NewServer(rpc.Config{Followers: []string{runv1.RunService_WatchRun_FullMethodName}}, a.log)
 		runv1.RegisterRunServiceServer(s, runs.Server{Runs: a.runs})
 		for _, r := range a.roles {
 			r.Register(s)

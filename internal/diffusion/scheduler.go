@@ -62,17 +62,23 @@ const (
 
 var schedulerClasses = map[string]string{"DDIMScheduler": DDIM, "PNDMScheduler": PNDM}
 
+// ownName is the scheduler that the configuration names; "" when it is none of these.
+func (c SchedulerConfig) ownName() string {
+	name := schedulerClasses[c.withDefaults().ClassName]
+	if name == PNDM && c.SkipPRKSteps {
+		name = PLMS
+	}
+	return name
+}
+
 // NewScheduler makes the named scheduler for a number of inference steps; ""
 // is the class that the configuration names (skip_prk_steps tells PLMS from
 // PNDM). The configuration of one class serves the others, as in diffusers.
 func NewScheduler(config SchedulerConfig, name string, steps int) (Scheduler, error) {
 	c := config.withDefaults()
 	if name == "" {
-		if name = schedulerClasses[c.ClassName]; name == "" {
+		if name = c.ownName(); name == "" {
 			return nil, fmt.Errorf("the model's own scheduler %q is not implemented: choose %s or %s", c.ClassName, DDIM, PLMS)
-		}
-		if name == PNDM && c.SkipPRKSteps {
-			name = PLMS
 		}
 	}
 	if err := c.validate(); err != nil {

@@ -16,3 +16,11 @@ func (p *Pipeline) PictureSize(ctx context.Context) (height, width int, err erro
 	}
 	return p.height, p.width, nil
 }
+
+// SchedulerName is the scheduler that Render uses for an Options.Scheduler: that one, or the model's own.
+func (p *Pipeline) SchedulerName(name string) string {
+	if name == "" {
+		name = p.scheduler.ownName()
+	}
+	return name
+}

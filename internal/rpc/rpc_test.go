@@ -29,8 +29,45 @@ func (r runs) GetRun(ctx context.Context, q *runv1.GetRunRequest) (*runv1.GetRun
 	return r.get(ctx, q)
 }
 
-func (r runs) WatchRun(*runv1.WatchRunRequest, runv1.RunService_WatchRunServer) error {
+func (r runs) WatchRun(q *runv1.WatchRunRequest, stream runv1.RunService_WatchRunServer) error {
+	if q.Name == "runs/endless" {
+		if err := stream.Send(&runv1.WatchRunResponse{Sequence: 1}); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	}
 	return fault.New(fault.NotFound, "no run")
+}
+
+func TestStopEndsFollowersAtOnce(t *testing.T) {
+	s := NewServer(Config{DrainTimeout: time.Minute, Followers: []string{runv1.RunService_WatchRun_FullMethodName}}, zaptest.NewLogger(t))
+	runv1.RegisterRunServiceServer(s, runs{})
+	l := NewLocal()
+	s.Start(l)
+	conn, err := l.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := runv1.NewRunServiceClient(conn).WatchRun(context.Background(), &runv1.WatchRunRequest{Name: "runs/endless"})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() { s.Stop(); close(stopped) }()
+	if _, err := stream.Recv(); fault.ReasonOf(err) != fault.Unavailable {
+		t.Errorf("the stream ended with %v, want Unavailable", err)
+	}
+	select {
+	case <-stopped:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the stop waits for a follower")
+	}
+	<-s.Done()
 }
 
 func serve(t *testing.T, get func(context.Context, *runv1.GetRunRequest) (*runv1.GetRunResponse, error)) (runv1.RunServiceClient, healthpb.HealthClient) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,9 @@ const MaxMessage = 64 << 20
 type Config struct {
 	MaxStreams   uint32        // concurrent calls per connection; default 256
 	DrainTimeout time.Duration // how long a stop waits for calls under way; default 10 s
+	// Followers are the methods whose streams last as long as the client likes: a stop ends them at once, with
+	// Unavailable, instead of waiting for them.
+	Followers []string
 }
 
 // Server is a gRPC server with health, reflection, limits and logs.
@@ -36,6 +40,9 @@ type Server struct {
 	log    *zap.Logger
 	health *health.Server
 	done   chan error
+
+	stopping context.Context // done when Stop begins
+	stop     context.CancelFunc
 }
 
 // NewServer makes a server that says NOT_SERVING until Start.
@@ -47,6 +54,7 @@ func NewServer(cfg Config, log *zap.Logger) *Server {
 		cfg.DrainTimeout = 10 * time.Second
 	}
 	s := &Server{cfg: cfg, log: log, health: health.NewServer(), done: make(chan error, 1)}
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.Server = grpc.NewServer(
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(cfg.MaxStreams),
@@ -75,6 +83,7 @@ func (s *Server) Done() <-chan error { return s.done }
 // Stop says NOT_SERVING, waits for the calls under way for at most DrainTimeout, then ends them.
 func (s *Server) Stop() {
 	s.health.Shutdown()
+	s.stop()
 	stopped := make(chan struct{})
 	go func() { s.GracefulStop(); close(stopped) }()
 	select {
@@ -99,8 +108,26 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	began := time.Now()
 	defer func() { err = s.finish(ss.Context(), info.FullMethod, began, recover(), err) }()
-	return next(srv, ss)
+	if !slices.Contains(s.cfg.Followers, info.FullMethod) {
+		return next(srv, ss)
+	}
+	ctx, cancel := context.WithCancel(ss.Context())
+	defer cancel()
+	defer context.AfterFunc(s.stopping, cancel)()
+	err = next(srv, follower{ss, ctx})
+	if err != nil && s.stopping.Err() != nil && ss.Context().Err() == nil {
+		return fault.New(fault.Unavailable, "the server is stopping; go on from here when it is back")
+	}
+	return err
 }
+
+// follower is a stream whose context also ends when the server stops.
+type follower struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (f follower) Context() context.Context { return f.ctx }
 
 // finish turns a panic or error into a status and writes the one log line of the call.
 func (s *Server) finish(ctx context.Context, method string, began time.Time, panicked any, err error) error {

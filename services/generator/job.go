@@ -58,6 +58,7 @@ func (j job) each(ctx context.Context, segments []segment, report func(done floa
 		for i, p := range pictures {
 			r := records[i]
 			r.Sha256, r.Prompt, r.ModelDigest, r.Rendering = p.SHA256, p.Prompt, digest, j.decoding.message()
+			r.Rendering.Scheduler = j.model.SchedulerName(j.decoding.Scheduler)
 			if err := yield(&generatorv1.Picture{Png: p.PNG, Record: r}); err != nil {
 				return err
 			}

@@ -2,11 +2,16 @@ package generator
 
 import (
 	"math"
+	"slices"
 	"strings"
 
+	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/fault"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
+
+// schedulers that a request may name; "" is the model's own.
+var schedulers = []string{"", diffusion.DDIM, diffusion.PNDM, diffusion.PLMS}
 
 // decodingOf fills defaults, model being that of the space, and reports every setting that is out of bounds.
 func decodingOf(q *generatorv1.Rendering, model string) (Decoding, error) {
@@ -32,7 +37,7 @@ func decodingOf(q *generatorv1.Rendering, model string) (Decoding, error) {
 	var c fault.Checks
 	c.That(d.Steps >= 1 && d.Steps <= 1000, "rendering.steps", "%d; want 1 to 1000", d.Steps)
 	c.That(d.Guidance >= 1 && d.Guidance <= 30 && !math.IsNaN(d.Guidance), "rendering.guidance", "%g; want 1 (none) to 30", d.Guidance)
-	c.That(d.Scheduler == "" || d.Scheduler == "ddim" || d.Scheduler == "pndm", "rendering.scheduler", "%q; want ddim, pndm or nothing", d.Scheduler)
+	c.That(slices.Contains(schedulers, d.Scheduler), "rendering.scheduler", "%q; want ddim, pndm, plms or nothing", d.Scheduler)
 	c.That(strings.Count(d.Prompt, "{}") == 1, "rendering.prompt", "%q must hold {} once, where the class's word stands", d.Prompt)
 	c.That(len(d.Prompt) <= 1000, "rendering.prompt", "%d bytes; at most 1000", len(d.Prompt))
 	return d, c.Err()

@@ -93,7 +93,7 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	}
 	set := &generatorv1.Set{
 		Name: ood.Sets.Name(q.SetId), Space: q.Space, Classes: q.Classes, PerClass: q.PerClass,
-		Pictures: q.PerClass * int32(len(q.Classes)), Rendering: q.Rendering, Source: q.Source, CreateTime: timestamppb.New(run.Created),
+		Pictures: q.PerClass * int32(len(q.Classes)), Source: q.Source, CreateTime: timestamppb.New(run.Created),
 	}
 	for _, shard := range run.Shards {
 		set.Shards = append(set.Shards, string(shard.Result))
@@ -101,7 +101,7 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	first := true
 	err := s.readShard(ctx, set.Shards[0], func(p *generatorv1.Picture) error {
 		if first {
-			set.Sampling, set.ModelDigest, first = p.Record.Sampling, p.Record.ModelDigest, false
+			set.Sampling, set.Rendering, set.ModelDigest, first = p.Record.Sampling, p.Record.Rendering, p.Record.ModelDigest, false
 		}
 		return nil
 	})

@@ -19,7 +19,7 @@ import conditioning
 import model as m
 import world
 
-NULL, EXACT = 0.1, 0.45  # shares of a batch: empty prompt, exact words; the rest: embeddings around the words
+NULL, EXACT = 0.1, 0.4  # shares of a batch: empty prompt, exact words; the rest: embeddings around the words
 ID_SHARE = 0.6           # share of CIFAR-10 where a class is chosen
 ANCHOR_NORM = 0.44     # norm of the rows that stand for classes (CLIP ViT-L/14: 0.34 to 0.42)
 

@@ -88,7 +88,7 @@ type Rendering struct {
 	Steps int32 `protobuf:"varint,2,opt,name=steps,proto3" json:"steps,omitempty"`
 	// Guidance scale, 1 (none) to 30; default 3.
 	Guidance float64 `protobuf:"fixed64,3,opt,name=guidance,proto3" json:"guidance,omitempty"`
-	// `ddim` or `pndm`; empty means the model's own.
+	// `ddim`, `pndm` or `plms`; empty means the model's own. In records and sets it is always named.
 	Scheduler string `protobuf:"bytes,4,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
 	// Prompt with `{}` where the class's word stands; default `A high-quality image of the {}`.
 	Prompt string `protobuf:"bytes,5,opt,name=prompt,proto3" json:"prompt,omitempty"`
