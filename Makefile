@@ -54,13 +54,26 @@ $(TOOLS)/protoc-gen-go-grpc: go.mod
 	@GOBIN=$(TOOLS) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
 
 .PHONY: lint
-lint: tools ## gofmt, go vet, staticcheck, buf; fails when generated code is stale
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt: "; gofmt -l $$(git ls-files '*.go'); exit 1; }
+lint: tools ## gofmt, go vet, staticcheck, buf lint and breaking; fails when generated code is stale
+	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "gofmt these: $$files"; exit 1; }
 	@$(GO) vet ./...
 	@$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
 	@$(BUF) lint
-	@git rev-parse -q --verify origin/main >/dev/null && ! git diff --quiet origin/main HEAD -- proto && $(BUF) breaking --against '.git#branch=origin/main' || true
-	@rm -rf $(CACHE)/stale && mkdir -p $(CACHE)/stale && $(BUF) generate -o $(CACHE)/stale && diff -r -q -x '*.proto' proto $(CACHE)/stale/proto || { echo "generated code is stale: run make generate"; exit 1; }
+	@base=$$(git rev-parse -q --verify origin/main || true); \
+	if [ -n "$$base" ] && git cat-file -e "$$base:buf.yaml" 2>/dev/null; then $(BUF) breaking --against ".git#ref=$$base"; \
+	else echo "buf breaking: no origin/main with a wire to compare with"; fi
+	@rm -rf $(CACHE)/stale && $(BUF) generate -o $(CACHE)/stale
+	@diff -r -q -x '*.proto' proto $(CACHE)/stale/proto || { echo "generated code is stale: run make generate"; exit 1; }
+
+.PHONY: bench
+bench: setup ## Benchmarks of the engine, the sampler and the leaves (Go's own harness)
+	@$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/matrix ./internal/philox ./internal/project ./services/sampler ./internal/train
+
+.PHONY: reference-model
+reference-model: ## Train the reference model (hours; DATA= the pictures, OUT= checkpoints); resumes where it was
+	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "make reference-model DATA=folder OUT=folder"; exit 1; }
+	@test -x $(CACHE)/python/bin/python || { python3 -m venv $(CACHE)/python && $(CACHE)/python/bin/pip install -q -r tools/refmodel/requirements.txt; }
+	@cd tools/refmodel && ../../$(CACHE)/python/bin/python train.py --data "$(abspath $(DATA))" --out "$(abspath $(OUT))"
 
 .PHONY: clean
 clean: ## Remove what was built and written (keeps .cache)
