@@ -25,7 +25,7 @@ type DemoCmd struct {
 	Out      string `default:"out/demo" type:"path" placeholder:"DIR" help:"Folder to write to (default out/demo)."`
 	Sample   string `default:"sample" type:"path" placeholder:"DIR" help:"Folder of the sample pictures (default sample)."`
 	Models   string `default:"models" type:"path" placeholder:"DIR" help:"Folder of the diffusion models (default models)."`
-	PerClass int32  `default:"32" placeholder:"N" help:"Outliers to imagine per class, 2 to 1000 (default 32)."`
+	PerClass int32  `default:"24" placeholder:"N" help:"Outliers to imagine per class, 2 to 1000 (default 24)."`
 	Seed     uint64 `default:"1" placeholder:"N" help:"Seed of everything random (default 1)."`
 	Fresh    bool   `help:"Forget what an earlier demo left in the folder, finished or not."`
 }
@@ -44,7 +44,7 @@ Look at report.html first.`
 
 // Sizes of the demo. What a newcomer waits for is a few minutes; the README's second path trains on all of CIFAR-10.
 const (
-	demoEpochs       = 14
+	demoEpochs       = 10
 	demoWidth        = 16
 	demoSteps        = 20
 	demoGuidance     = 3
@@ -112,7 +112,7 @@ func (c *DemoCmd) Run(ctx context.Context, s *Session) error {
 	s.open = nil
 	err = errors.Join(err, a.Close())
 	if err != nil && ctx.Err() != nil {
-		return &exitError{exitDetached, errors.New("interrupted; the same command goes on from here")}
+		return &exitError{exitDetached, errors.New("interrupted; the same command goes on where it was")}
 	}
 	return err
 }
@@ -174,7 +174,14 @@ func (d *demo) test() string  { return filepath.Join(d.Sample, "cifar10_test.zip
 // make submits a request under a key of its own, so that a second start finds the run of the first, and follows it.
 func (d *demo) make(ctx context.Context, what string, ask func(id, requestID string) (*runv1.Run, error)) (string, error) {
 	id := "demo-" + what + "-" + d.tag
-	return d.s.submit(ctx, Submission{Wait: true, RequestID: id}, func(requestID string) (*runv1.Run, error) { return ask(id, requestID) })
+	run, err := ask(id, id)
+	if err != nil {
+		return "", err
+	}
+	if run, err = d.s.track(ctx, &follower{known: true}, run.GetName(), 0); err != nil {
+		return "", err
+	}
+	return run.GetResult(), d.s.verdict(run)
 }
 
 func (d *demo) learn(ctx context.Context) error {

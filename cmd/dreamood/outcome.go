@@ -50,12 +50,7 @@ func (s *Session) submit(ctx context.Context, flags Submission, ask func(request
 
 // watch follows a run to its end with progress. When ctx ends first, it says how to go on.
 func (s *Session) watch(ctx context.Context, f *follower, name string, after uint64) (*runv1.Run, error) {
-	runs, err := client(s, runv1.NewRunServiceClient)
-	if err != nil {
-		return nil, err
-	}
-	f.runs, f.show = runs, s.progress()
-	run, err := f.follow(ctx, name, after)
+	run, err := s.track(ctx, f, name, after)
 	if err != nil && ctx.Err() != nil {
 		id := idOf(&runv1.Run{Name: name})
 		s.complain("detached; the run goes on")
@@ -64,6 +59,16 @@ func (s *Session) watch(ctx context.Context, f *follower, name string, after uin
 		return nil, &exitError{code: exitDetached}
 	}
 	return run, err
+}
+
+// track follows a run to its end with progress.
+func (s *Session) track(ctx context.Context, f *follower, name string, after uint64) (*runv1.Run, error) {
+	runs, err := client(s, runv1.NewRunServiceClient)
+	if err != nil {
+		return nil, err
+	}
+	f.runs, f.show = runs, s.progress()
+	return f.follow(ctx, name, after)
 }
 
 // verdict is the result of an ended run as an error: nil when it succeeded.
