@@ -114,8 +114,8 @@ func checkNATS(ctx context.Context, url string) finding {
 	return finding{Check: "nats", Grade: good, Found: b.URL() + " answers, with JetStream"}
 }
 
-// checkServer asks a server for its health. One that was not named need not be there.
-func (s *Session) checkServer(ctx context.Context) finding {
+// checkServer asks a server for its health. One that is neither needed nor named need not be there.
+func (s *Session) checkServer(ctx context.Context, needed bool) finding {
 	f := finding{Check: "server", Grade: good, Found: s.Server}
 	ctx, cancel := context.WithTimeout(ctx, checkWait)
 	defer cancel()
@@ -129,7 +129,7 @@ func (s *Session) checkServer(ctx context.Context) finding {
 	}
 	if err != nil {
 		f.Found, f.Remedy = fmt.Sprintf("none at %s: %s", s.Server, brief(err)), "start one with `dreamood serve`, or say where it is with --server"
-		if f.Grade = note; s.Server != defaultServer {
+		if f.Grade = note; needed || s.Server != defaultServer {
 			f.Grade = missing
 		}
 		return f

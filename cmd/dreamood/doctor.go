@@ -8,18 +8,20 @@ import (
 
 // DoctorCmd says what is there and what is missing.
 type DoctorCmd struct {
-	Models string `default:"models" type:"path" placeholder:"DIR" help:"Folder of diffusion models (default models)."`
-	Data   string `default:".dreamood" type:"path" placeholder:"DIR" help:"Folder that serve keeps its data in (default .dreamood)."`
+	Models string `default:"models" type:"path" env:"DREAMOOD_MODELS" placeholder:"DIR" help:"Folder of diffusion models (default models)."`
+	Data   string `default:".dreamood" type:"path" env:"DREAMOOD_DATA" placeholder:"DIR" help:"Folder that serve keeps its data in (default .dreamood)."`
 	NATS   string `name:"nats" env:"DREAMOOD_NATS" placeholder:"URL" help:"NATS server of the mesh, where there is one."`
+
+	NeedServer bool `help:"Fail when no server answers at --server: a health check."`
 }
 
 // Help teaches the command.
 func (DoctorCmd) Help() string {
 	return `Looks at everything that dreamood needs, changes nothing, and says for each missing thing what to do. Exits with 1
-when something needed is missing. A server and a NATS server are needed only when you name them.
+when something needed is missing. A NATS server is needed only when you name it; a server only with --need-server, as a health check wants.
 
     dreamood doctor
-    dreamood doctor --nats nats://queue:4222 --server embedder:7460 --output json`
+    dreamood doctor --nats nats://queue:4222 --server embedder:7460 --need-server --output json`
 }
 
 // grade is the result of a check.
@@ -44,7 +46,7 @@ func (c *DoctorCmd) Run(ctx context.Context, s *Session) error {
 	findings := []finding{checkProgram(), checkMachine()}
 	findings = append(findings, checkEngine()...)
 	findings = append(findings, checkModels(c.Models)...)
-	findings = append(findings, checkData(c.Data), checkNATS(ctx, c.NATS), s.checkServer(ctx))
+	findings = append(findings, checkData(c.Data), checkNATS(ctx, c.NATS), s.checkServer(ctx, c.NeedServer))
 	bad := 0
 	for _, f := range findings {
 		if f.Grade == missing {

@@ -23,8 +23,8 @@ func (RunsCmd) Help() string {
 goes on when the client that submitted it is gone, and any client can follow or end it.
 
     dreamood runs list
-    dreamood runs watch 01ARZ3NDEKTSV4RRFFQ69G5FAV
-    dreamood runs cancel 01ARZ3NDEKTSV4RRFFQ69G5FAV`
+    dreamood runs watch 01m84wh7ypg71gy23730
+    dreamood runs cancel 01m84wh7ypg71gy23730`
 }
 
 // RunsListCmd lists runs.

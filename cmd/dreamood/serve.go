@@ -68,6 +68,9 @@ func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
 	if !loopback(a.Addr()) {
 		log.Warn("reachable beyond this machine, without authentication", zap.String("listen", a.Addr()))
 	}
+	if c.NATSListen != "" {
+		log.Warn("the embedded NATS server takes connections without authentication", zap.String("listen", c.NATSListen))
+	}
 	if err := c.welcome(s, a.Addr()); err != nil {
 		return err
 	}

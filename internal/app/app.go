@@ -114,6 +114,16 @@ func (a *App) Start(context.Context) error {
 	a.cancel = cancel
 	a.working, ctx = errgroup.WithContext(ctx)
 	a.failed = ctx.Done()
+	for _, s := range a.servers {
+		a.working.Go(func() error {
+			select {
+			case err := <-s.Done(): // before Close stops it
+				return fmt.Errorf("serve gRPC: %w", err)
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
 	for name, r := range a.roles {
 		a.working.Go(func() error {
 			if err := r.Run(ctx); err != nil && ctx.Err() == nil {
@@ -142,13 +152,16 @@ func (a *App) Dial() (*grpc.ClientConn, error) { return a.local.Dial() }
 func (a *App) Wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
+		a.log.Info("stopping", zap.String("target", a.cfg.Target))
 	case <-a.failed:
 	}
-	return a.Close()
+	err := a.Close()
+	a.log.Info("stopped", zap.String("target", a.cfg.Target), zap.Error(err))
+	return err
 }
 
-// Close stops in the order that loses nothing: no new calls, work given back to the queue, then the connections and
-// stores. It returns the error of the role that failed, if one did.
+// Close stops in the order that loses nothing: work is given back to the queue, calls under way end, then the
+// connections and stores are closed. It returns the error of the role that failed, if one did.
 func (a *App) Close() error {
 	var err error
 	if a.cancel != nil {

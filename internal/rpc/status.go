@@ -101,5 +101,5 @@ func FromStatus(err error) error {
 	return f
 }
 
-// defaultTimeout bounds a unary call whose client set no deadline.
-const defaultTimeout = time.Minute
+// defaultTimeout bounds a unary call whose client set no deadline; submissions survey whole datasets.
+const defaultTimeout = 10 * time.Minute

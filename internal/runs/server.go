@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dreamood/dreamood/internal/fault"
@@ -58,10 +59,35 @@ func Fault(err error) error {
 		return fault.Invalid("request_id", "%w", err)
 	case errors.Is(err, ErrQueueFull):
 		return &fault.Error{Reason: fault.ResourceExhausted, Message: err.Error(), RetryAfter: 30 * time.Second, Err: err}
+	case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed),
+		errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
+		return &fault.Error{Reason: fault.Unavailable, Message: "the queue cannot be reached: " + err.Error(), RetryAfter: 5 * time.Second, Err: err}
 	case errors.Is(err, ErrInvalid):
 		return fault.New(fault.InvalidArgument, "%w", err)
 	}
 	return err
+}
+
+// FreeTarget returns AlreadyExists when a run that has not ended is making that resource, so that nobody trains for an
+// hour to find the name taken. Two submissions at the very same moment are still told apart only at the end.
+func (s *Service) FreeTarget(ctx context.Context, kind, target string) error {
+	for _, state := range []State{Pending, Running} {
+		for token := ""; ; {
+			list, next, err := s.List(ctx, Filter{Kind: kind, State: state}, 1000, token)
+			if err != nil {
+				return Fault(err)
+			}
+			for _, r := range list {
+				if r.Target == target {
+					return fault.New(fault.AlreadyExists, "%s is being made by %s; follow or cancel that run, or choose another id", target, ood.Runs.Name(r.ID))
+				}
+			}
+			if token = next; token == "" {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // DropIf is Drop for errors of type E, and leaves others as they are.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -45,69 +44,6 @@ func (s *Service) TrainSpace(ctx context.Context, q *embedderv1.TrainSpaceReques
 		return nil, runs.Fault(err)
 	}
 	return &embedderv1.TrainSpaceResponse{Run: run.Proto()}, nil
-}
-
-// admit refuses what cannot work, before anything is queued.
-func (s *Service) admit(ctx context.Context, q *embedderv1.TrainSpaceRequest, settings Settings) error {
-	if err := s.spaces.Free(ctx, q.SpaceId); err != nil {
-		return err
-	}
-	vocabulary, err := s.deps.Vocabulary(ctx, q.Model)
-	if err != nil {
-		return fault.Invalid("model", "%w", err)
-	}
-	path, err := s.deps.Datasets.Resolve(q.Dataset)
-	if err != nil {
-		return fault.Invalid("dataset", "%w", err)
-	}
-	report, err := dataset.Check(ctx, path, dataset.Options{Size: imageSize})
-	if err = errors.Join(err, report.Err()); err != nil {
-		return fault.Invalid("dataset", "%w", err)
-	}
-	var checks fault.Checks
-	classes := make([]string, len(report.Classes))
-	for i, c := range report.Classes {
-		classes[i] = c.Class
-		checks.That(c.Pictures >= 20, "dataset", "class %q has %d pictures; at least 20 are needed", c.Class, c.Pictures)
-	}
-	_, problems := AnchorsFor(vocabulary, classes, q.Words)
-	for _, p := range problems {
-		checks.Add("words", "%v", p)
-	}
-	checks.That(report.Pictures >= 2*settings.Batch || settings.Batch <= 32, "training.batch_size",
-		"%d is more than half of the %d pictures; lower it", settings.Batch, report.Pictures)
-	return checks.Err()
-}
-
-// settingsOf fills defaults and reports every setting that is out of bounds.
-func settingsOf(q *embedderv1.TrainSpaceRequest) (Settings, error) {
-	t := q.GetTraining()
-	s := Settings{
-		Epochs: or(int(t.GetEpochs()), 12), Batch: or(int(t.GetBatchSize()), 128), Width: or(int(t.GetWidth()), 24),
-		BankPerClass: or(int(t.GetBankPerClass()), 500), Rate: t.GetLearningRate(), Seed: t.GetSeed(),
-	}
-	if s.Rate == 0 {
-		s.Rate = 0.2
-	}
-	if s.Seed == 0 {
-		s.Seed = 1
-	}
-	var c fault.Checks
-	c.That(ood.ValidID(q.SpaceId), "space_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.SpaceId)
-	c.That(q.Dataset != "", "dataset", "is empty; name a folder or archive of labelled pictures")
-	c.That(s.Epochs >= 1 && s.Epochs <= 1000, "training.epochs", "%d; want 1 to 1000", s.Epochs)
-	c.That(s.Batch >= 8 && s.Batch <= 1024, "training.batch_size", "%d; want 8 to 1024", s.Batch)
-	c.That(s.Width >= 8 && s.Width <= 64 && s.Width%8 == 0, "training.width", "%d; want 8 to 64 in steps of 8", s.Width)
-	c.That(s.BankPerClass >= 10, "training.bank_per_class", "%d; want at least 10", s.BankPerClass)
-	c.That(s.Rate > 0 && s.Rate <= 10 && !math.IsNaN(s.Rate), "training.learning_rate", "%g; want above 0, at most 10", s.Rate)
-	return s, c.Err()
-}
-
-func or(v, d int) int {
-	if v == 0 {
-		return d
-	}
-	return v
 }
 
 // EmbedImages embeds pictures message by message.

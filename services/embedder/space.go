@@ -36,7 +36,7 @@ type Trained struct {
 }
 
 // TrainSpace learns the space: encoder h with logits cos(h(x), T(y)) / 0.1 over the anchors and cross-entropy
-// (Dream-OOD, eq. 3 and its stage-1 code). report is told the steps done.
+// (Dream-OOD, eq. 2 and its stage-1 code). report is told the steps done.
 func TrainSpace(ctx context.Context, ds *dataset.Dataset, anchors []Anchor, s Settings, cfg onnx.Config, checkpoint string,
 	metadata map[string]string, report func(done, total int64, message string)) (Trained, error) {
 	table, err := rows(anchors)

@@ -76,7 +76,7 @@ func (j job) embeddings(ctx context.Context, s segment) ([]Work, []*generatorv1.
 	var records []*generatorv1.PictureRecord
 	add := func(index int, embedding []float32) *generatorv1.PictureRecord {
 		r := &generatorv1.PictureRecord{
-			File: fmt.Sprintf("%s/%06d.png", class.Name, index), Class: class.Name, Index: int32(index), Space: j.space.Name,
+			File: fmt.Sprintf("%s/%06d.png", class.Name, index), Class: class.Name, Index: int32(index), Space: j.space.Name, Bank: j.space.Bank,
 			Word: class.Word, Embedding: embedding, Source: j.source,
 		}
 		work = append(work, Work{Class: class.Name, Label: s.label, Index: index, Word: class.Word, Embedding: embedding})

@@ -13,7 +13,6 @@ import (
 	"github.com/dreamood/dreamood/internal/runs"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
-	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
 )
 
 const (
@@ -118,34 +117,6 @@ func (s *Service) RenderSet(ctx context.Context, q *generatorv1.RenderSetRequest
 	return &generatorv1.RenderSetResponse{Run: run.Proto()}, nil
 }
 
-// admit refuses what cannot work, before anything is queued: a taken id, a model that is not there, settings of the
-// sampler that do not fit the bank, a prompt without the word.
-func (s *Service) admit(ctx context.Context, q *generatorv1.RenderSetRequest, space *embedderv1.Space, d Decoding) error {
-	if err := s.sets.Free(ctx, q.SetId); err != nil {
-		return err
-	}
-	model, err := s.model(space, d)
-	if err != nil {
-		return err
-	}
-	for _, class := range space.Classes {
-		if !slices.Contains(q.Classes, class.Name) {
-			continue
-		}
-		if err := checkPrompt(model, d, class.Word); err != nil {
-			return err
-		}
-		if q.Source == generatorv1.Source_SOURCE_WORDS {
-			continue
-		}
-		_, err := s.deps.Sampler.DescribeBoundary(ctx, &samplerv1.DescribeBoundaryRequest{Space: space.Name, Class: class.Name, Sampling: q.Sampling})
-		if err != nil {
-			return fmt.Errorf("ask the sampler about class %q: %w", class.Name, err)
-		}
-	}
-	return nil
-}
-
 // GetSet returns a set.
 func (s *Service) GetSet(ctx context.Context, q *generatorv1.GetSetRequest) (*generatorv1.GetSetResponse, error) {
 	set, err := s.sets.Named(ctx, "name", q.Name)
@@ -187,6 +158,11 @@ func (s *Service) StreamSet(q *generatorv1.StreamSetRequest, stream generatorv1.
 		}
 	}
 	return nil
+}
+
+// DeleteSet removes a set from the catalog.
+func (s *Service) DeleteSet(ctx context.Context, q *generatorv1.DeleteSetRequest) (*generatorv1.DeleteSetResponse, error) {
+	return &generatorv1.DeleteSetResponse{}, s.sets.Remove(ctx, "name", q.Name)
 }
 
 // ListModels names the diffusion models.

@@ -17,7 +17,6 @@ import (
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
 	"github.com/dreamood/dreamood/internal/score"
-	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
@@ -48,109 +47,6 @@ func (s *Service) TrainDetector(ctx context.Context, q *trainerv1.TrainDetectorR
 		return nil, runs.Fault(err)
 	}
 	return &trainerv1.TrainDetectorResponse{Run: run.Proto()}, nil
-}
-
-// admit refuses what cannot work, before anything is queued.
-func (s *Service) admit(ctx context.Context, q *trainerv1.TrainDetectorRequest, settings Settings) error {
-	if err := s.detectors.Free(ctx, q.DetectorId); err != nil {
-		return err
-	}
-	if q.Set != "" {
-		if _, err := s.deps.Generator.GetSet(ctx, &generatorv1.GetSetRequest{Name: q.Set}); err != nil {
-			return fmt.Errorf("ask the generator for %q: %w", q.Set, err)
-		}
-	}
-	train, err := s.check(ctx, "dataset", q.Dataset, true)
-	if err != nil {
-		return err
-	}
-	if n := train.Pictures * 9 / 10; settings.Batch > n {
-		return fault.Invalid("training.batch_size", "%d is more than the %d pictures to train on; lower it", settings.Batch, n)
-	}
-	return s.checkTests(ctx, classesOf(train), q.TestDataset, q.OodDatasets)
-}
-
-// checkTests looks at the test set, which must have the classes trained on, and at the OOD sets.
-func (s *Service) checkTests(ctx context.Context, classes []string, test string, sets []*trainerv1.NamedDataset) error {
-	report, err := s.check(ctx, "test_dataset", test, true)
-	if err == nil && !slices.Equal(classesOf(report), classes) {
-		err = fault.Invalid("test_dataset", "has the classes %v, the training pictures have %v; both must have the same folders", classesOf(report), classes)
-	}
-	errs := []error{err}
-	for i, set := range sets {
-		_, err := s.check(ctx, fmt.Sprintf("ood_datasets[%d].path", i), set.Path, false)
-		errs = append(errs, err)
-	}
-	return fault.Join(errs...)
-}
-
-// check surveys a dataset without decoding all of it.
-func (s *Service) check(ctx context.Context, field, path string, labelled bool) (dataset.Report, error) {
-	real, err := s.deps.Datasets.Resolve(path)
-	if err != nil {
-		return dataset.Report{}, fault.Invalid(field, "%w", err)
-	}
-	look := dataset.Check
-	if !labelled {
-		look = dataset.CheckUnlabelled
-	}
-	report, err := look(ctx, real, dataset.Options{Size: imageSize})
-	if ctx.Err() != nil {
-		return report, ctx.Err()
-	}
-	if err = errors.Join(err, report.Err()); err != nil {
-		return report, fault.Invalid(field, "%w", err)
-	}
-	return report, nil
-}
-
-func classesOf(r dataset.Report) []string {
-	var names []string
-	for _, c := range r.Classes {
-		names = append(names, c.Class)
-	}
-	return names
-}
-
-func checkSets(sets []*trainerv1.NamedDataset) error {
-	var c fault.Checks
-	c.That(len(sets) <= maxOODSets, "ood_datasets", "%d sets; at most %d", len(sets), maxOODSets)
-	seen := map[string]bool{}
-	for i, set := range sets {
-		c.That(ood.ValidID(set.Name), fmt.Sprintf("ood_datasets[%d].name", i), "%q; want 1 to 63 of a-z 0-9 - _", set.Name)
-		c.That(!seen[set.Name], fmt.Sprintf("ood_datasets[%d].name", i), "%q is there twice", set.Name)
-		seen[set.Name] = true
-	}
-	return c.Err()
-}
-
-// settingsOf fills defaults and reports every setting that is out of bounds.
-func settingsOf(t *trainerv1.DetectorTraining) (Settings, error) {
-	s := Settings{
-		Epochs: or(int(t.GetEpochs()), 12), Batch: or(int(t.GetBatchSize()), 128), Width: or(int(t.GetWidth()), 24),
-		Rate: or(t.GetLearningRate(), 0.2), Beta: or(t.GetBeta(), 2.5), Recall: or(t.GetTargetRecall(), 0.95), Seed: or(t.GetSeed(), 1),
-	}
-	s.OutlierBatch = or(int(t.GetOutlierBatchSize()), s.Batch)
-	var c fault.Checks
-	within := func(field string, v, low, high int) {
-		c.That(v >= low && v <= high, "training."+field, "%d; want %d to %d", v, low, high)
-	}
-	within("epochs", s.Epochs, 1, 1000)
-	within("batch_size", s.Batch, 8, 1024)
-	within("outlier_batch_size", s.OutlierBatch, 1, 1024)
-	c.That(s.Width >= 8 && s.Width <= 64 && s.Width%8 == 0, "training.width", "%d; want 8 to 64 in steps of 8", s.Width)
-	c.That(s.Rate > 0 && s.Rate <= 10, "training.learning_rate", "%g; want above 0, at most 10", s.Rate)
-	c.That(s.Beta > 0 && s.Beta <= 100, "training.beta", "%g; want above 0, at most 100", s.Beta)
-	c.That(s.Recall > 0 && s.Recall < 1, "training.target_recall", "%g; want above 0, below 1", s.Recall)
-	return s, c.Err()
-}
-
-func or[T comparable](v, d T) T {
-	var zero T
-	if v == zero {
-		return d
-	}
-	return v
 }
 
 // EvaluateDetector checks the request and queues it.
@@ -278,6 +174,11 @@ func (s *Service) ListDetectors(ctx context.Context, q *trainerv1.ListDetectorsR
 		}
 	}
 	return &trainerv1.ListDetectorsResponse{Detectors: list, NextPageToken: next}, nil
+}
+
+// DeleteDetector removes a detector from the catalog.
+func (s *Service) DeleteDetector(ctx context.Context, q *trainerv1.DeleteDetectorRequest) (*trainerv1.DeleteDetectorResponse, error) {
+	return &trainerv1.DeleteDetectorResponse{}, s.detectors.Remove(ctx, "name", q.Name)
 }
 
 // DownloadDetector streams the ONNX file.

@@ -542,7 +542,7 @@ type EmbedImagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `spaces/{id}`; required in the first message.
 	Space string `protobuf:"bytes,1,opt,name=space,proto3" json:"space,omitempty"`
-	// Encoded pictures (PNG, JPEG or WebP), at most 64 per message, 16 MiB and 64 megapixels each.
+	// Encoded pictures (PNG, JPEG or WebP), at most 64 per message, 32 MiB and 33.5 megapixels each.
 	Images        [][]byte `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

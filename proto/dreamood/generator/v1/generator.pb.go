@@ -457,7 +457,10 @@ type PictureRecord struct {
 	// Cosine of the embedding to the class's anchor.
 	AnchorCosine float32 `protobuf:"fixed32,13,opt,name=anchor_cosine,json=anchorCosine,proto3" json:"anchor_cosine,omitempty"`
 	// What was rendered.
-	Source        Source `protobuf:"varint,14,opt,name=source,proto3,enum=dreamood.generator.v1.Source" json:"source,omitempty"`
+	Source Source `protobuf:"varint,14,opt,name=source,proto3,enum=dreamood.generator.v1.Source" json:"source,omitempty"`
+	// Blob reference of the bank that the embedding was sampled from: a space that is deleted and trained again under
+	// its name has another one, and then `embedding`, not `index`, renders this picture again.
+	Bank          string `protobuf:"bytes,15,opt,name=bank,proto3" json:"bank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -588,6 +591,13 @@ func (x *PictureRecord) GetSource() Source {
 		return x.Source
 	}
 	return Source_SOURCE_UNSPECIFIED
+}
+
+func (x *PictureRecord) GetBank() string {
+	if x != nil {
+		return x.Bank
+	}
+	return ""
 }
 
 // RenderSetRequest asks for an outlier set.
@@ -1083,6 +1093,89 @@ func (x *ListSetsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// DeleteSetRequest names a set.
+type DeleteSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `sets/{id}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSetRequest) Reset() {
+	*x = DeleteSetRequest{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSetRequest) ProtoMessage() {}
+
+func (x *DeleteSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSetRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSetRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DeleteSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// DeleteSetResponse is empty.
+type DeleteSetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSetResponse) Reset() {
+	*x = DeleteSetResponse{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSetResponse) ProtoMessage() {}
+
+func (x *DeleteSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSetResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSetResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{14}
+}
+
 // StreamSetRequest selects pictures of a set.
 type StreamSetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1096,7 +1189,7 @@ type StreamSetRequest struct {
 
 func (x *StreamSetRequest) Reset() {
 	*x = StreamSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1201,7 @@ func (x *StreamSetRequest) String() string {
 func (*StreamSetRequest) ProtoMessage() {}
 
 func (x *StreamSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1214,7 @@ func (x *StreamSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSetRequest.ProtoReflect.Descriptor instead.
 func (*StreamSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{13}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StreamSetRequest) GetName() string {
@@ -1149,7 +1242,7 @@ type StreamSetResponse struct {
 
 func (x *StreamSetResponse) Reset() {
 	*x = StreamSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1254,7 @@ func (x *StreamSetResponse) String() string {
 func (*StreamSetResponse) ProtoMessage() {}
 
 func (x *StreamSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1267,7 @@ func (x *StreamSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSetResponse.ProtoReflect.Descriptor instead.
 func (*StreamSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{14}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StreamSetResponse) GetPicture() *Picture {
@@ -1193,7 +1286,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1298,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1311,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{15}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{17}
 }
 
 // ListModelsResponse holds the models.
@@ -1232,7 +1325,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1337,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1350,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{16}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -1286,7 +1379,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1391,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1404,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{17}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Model) GetName() string {
@@ -1378,7 +1471,7 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\apicture\x18\x01 \x01(\v2\x1e.dreamood.generator.v1.PictureR\apicture\"Y\n" +
 	"\aPicture\x12\x10\n" +
 	"\x03png\x18\x01 \x01(\fR\x03png\x12<\n" +
-	"\x06record\x18\x02 \x01(\v2$.dreamood.generator.v1.PictureRecordR\x06record\"\xe4\x03\n" +
+	"\x06record\x18\x02 \x01(\v2$.dreamood.generator.v1.PictureRecordR\x06record\"\xf8\x03\n" +
 	"\rPictureRecord\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -1394,7 +1487,8 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\tembedding\x18\v \x03(\x02R\tembedding\x12!\n" +
 	"\fkth_distance\x18\f \x01(\x02R\vkthDistance\x12#\n" +
 	"\ranchor_cosine\x18\r \x01(\x02R\fanchorCosine\x125\n" +
-	"\x06source\x18\x0e \x01(\x0e2\x1d.dreamood.generator.v1.SourceR\x06source\"\xc7\x02\n" +
+	"\x06source\x18\x0e \x01(\x0e2\x1d.dreamood.generator.v1.SourceR\x06source\x12\x12\n" +
+	"\x04bank\x18\x0f \x01(\tR\x04bank\"\xc7\x02\n" +
 	"\x10RenderSetRequest\x12\x15\n" +
 	"\x06set_id\x18\x01 \x01(\tR\x05setId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -1431,7 +1525,10 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"j\n" +
 	"\x10ListSetsResponse\x12.\n" +
 	"\x04sets\x18\x01 \x03(\v2\x1a.dreamood.generator.v1.SetR\x04sets\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"@\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"&\n" +
+	"\x10DeleteSetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x13\n" +
+	"\x11DeleteSetResponse\"@\n" +
 	"\x10StreamSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aclasses\x18\x02 \x03(\tR\aclasses\"M\n" +
@@ -1449,13 +1546,14 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSOURCE_OUTLIERS\x10\x01\x12\x10\n" +
-	"\fSOURCE_WORDS\x10\x022\xdc\x04\n" +
+	"\fSOURCE_WORDS\x10\x022\xbc\x05\n" +
 	"\x10GeneratorService\x12o\n" +
 	"\x0eRenderOutliers\x12,.dreamood.generator.v1.RenderOutliersRequest\x1a-.dreamood.generator.v1.RenderOutliersResponse0\x01\x12^\n" +
 	"\tRenderSet\x12'.dreamood.generator.v1.RenderSetRequest\x1a(.dreamood.generator.v1.RenderSetResponse\x12U\n" +
 	"\x06GetSet\x12$.dreamood.generator.v1.GetSetRequest\x1a%.dreamood.generator.v1.GetSetResponse\x12[\n" +
 	"\bListSets\x12&.dreamood.generator.v1.ListSetsRequest\x1a'.dreamood.generator.v1.ListSetsResponse\x12`\n" +
-	"\tStreamSet\x12'.dreamood.generator.v1.StreamSetRequest\x1a(.dreamood.generator.v1.StreamSetResponse0\x01\x12a\n" +
+	"\tStreamSet\x12'.dreamood.generator.v1.StreamSetRequest\x1a(.dreamood.generator.v1.StreamSetResponse0\x01\x12^\n" +
+	"\tDeleteSet\x12'.dreamood.generator.v1.DeleteSetRequest\x1a(.dreamood.generator.v1.DeleteSetResponse\x12a\n" +
 	"\n" +
 	"ListModels\x12(.dreamood.generator.v1.ListModelsRequest\x1a).dreamood.generator.v1.ListModelsResponseBFZDgithub.com/dreamood/dreamood/proto/dreamood/generator/v1;generatorv1b\x06proto3"
 
@@ -1472,7 +1570,7 @@ func file_dreamood_generator_v1_generator_proto_rawDescGZIP() []byte {
 }
 
 var file_dreamood_generator_v1_generator_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_dreamood_generator_v1_generator_proto_goTypes = []any{
 	(Source)(0),                    // 0: dreamood.generator.v1.Source
 	(*Rendering)(nil),              // 1: dreamood.generator.v1.Rendering
@@ -1488,51 +1586,55 @@ var file_dreamood_generator_v1_generator_proto_goTypes = []any{
 	(*GetSetResponse)(nil),         // 11: dreamood.generator.v1.GetSetResponse
 	(*ListSetsRequest)(nil),        // 12: dreamood.generator.v1.ListSetsRequest
 	(*ListSetsResponse)(nil),       // 13: dreamood.generator.v1.ListSetsResponse
-	(*StreamSetRequest)(nil),       // 14: dreamood.generator.v1.StreamSetRequest
-	(*StreamSetResponse)(nil),      // 15: dreamood.generator.v1.StreamSetResponse
-	(*ListModelsRequest)(nil),      // 16: dreamood.generator.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),     // 17: dreamood.generator.v1.ListModelsResponse
-	(*Model)(nil),                  // 18: dreamood.generator.v1.Model
-	(*v1.Sampling)(nil),            // 19: dreamood.sampler.v1.Sampling
-	(*v11.Run)(nil),                // 20: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),  // 21: google.protobuf.Timestamp
+	(*DeleteSetRequest)(nil),       // 14: dreamood.generator.v1.DeleteSetRequest
+	(*DeleteSetResponse)(nil),      // 15: dreamood.generator.v1.DeleteSetResponse
+	(*StreamSetRequest)(nil),       // 16: dreamood.generator.v1.StreamSetRequest
+	(*StreamSetResponse)(nil),      // 17: dreamood.generator.v1.StreamSetResponse
+	(*ListModelsRequest)(nil),      // 18: dreamood.generator.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),     // 19: dreamood.generator.v1.ListModelsResponse
+	(*Model)(nil),                  // 20: dreamood.generator.v1.Model
+	(*v1.Sampling)(nil),            // 21: dreamood.sampler.v1.Sampling
+	(*v11.Run)(nil),                // 22: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),  // 23: google.protobuf.Timestamp
 }
 var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
-	19, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	21, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
 	1,  // 1: dreamood.generator.v1.RenderOutliersRequest.rendering:type_name -> dreamood.generator.v1.Rendering
 	3,  // 2: dreamood.generator.v1.RenderOutliersRequest.embeddings:type_name -> dreamood.generator.v1.EmbeddingValues
 	0,  // 3: dreamood.generator.v1.RenderOutliersRequest.source:type_name -> dreamood.generator.v1.Source
 	5,  // 4: dreamood.generator.v1.RenderOutliersResponse.picture:type_name -> dreamood.generator.v1.Picture
 	6,  // 5: dreamood.generator.v1.Picture.record:type_name -> dreamood.generator.v1.PictureRecord
-	19, // 6: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
+	21, // 6: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
 	1,  // 7: dreamood.generator.v1.PictureRecord.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 8: dreamood.generator.v1.PictureRecord.source:type_name -> dreamood.generator.v1.Source
-	19, // 9: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	21, // 9: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
 	1,  // 10: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 11: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
-	20, // 12: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
-	19, // 13: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
+	22, // 12: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
+	21, // 13: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
 	1,  // 14: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 15: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
-	21, // 16: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
+	23, // 16: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
 	9,  // 17: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
 	9,  // 18: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
 	5,  // 19: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
-	18, // 20: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
+	20, // 20: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
 	2,  // 21: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
 	7,  // 22: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
 	10, // 23: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
 	12, // 24: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
-	14, // 25: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
-	16, // 26: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
-	4,  // 27: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
-	8,  // 28: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
-	11, // 29: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
-	13, // 30: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
-	15, // 31: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
-	17, // 32: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
-	27, // [27:33] is the sub-list for method output_type
-	21, // [21:27] is the sub-list for method input_type
+	16, // 25: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
+	14, // 26: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
+	18, // 27: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
+	4,  // 28: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
+	8,  // 29: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
+	11, // 30: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
+	13, // 31: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
+	17, // 32: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
+	15, // 33: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
+	19, // 34: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
+	28, // [28:35] is the sub-list for method output_type
+	21, // [21:28] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
 	21, // [21:21] is the sub-list for extension extendee
 	0,  // [0:21] is the sub-list for field type_name
@@ -1549,7 +1651,7 @@ func file_dreamood_generator_v1_generator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_generator_v1_generator_proto_rawDesc), len(file_dreamood_generator_v1_generator_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	GeneratorService_GetSet_FullMethodName         = "/dreamood.generator.v1.GeneratorService/GetSet"
 	GeneratorService_ListSets_FullMethodName       = "/dreamood.generator.v1.GeneratorService/ListSets"
 	GeneratorService_StreamSet_FullMethodName      = "/dreamood.generator.v1.GeneratorService/StreamSet"
+	GeneratorService_DeleteSet_FullMethodName      = "/dreamood.generator.v1.GeneratorService/DeleteSet"
 	GeneratorService_ListModels_FullMethodName     = "/dreamood.generator.v1.GeneratorService/ListModels"
 )
 
@@ -46,6 +47,8 @@ type GeneratorServiceClient interface {
 	ListSets(ctx context.Context, in *ListSetsRequest, opts ...grpc.CallOption) (*ListSetsResponse, error)
 	// StreamSet streams the pictures of a set with all that is needed to render each again.
 	StreamSet(ctx context.Context, in *StreamSetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamSetResponse], error)
+	// DeleteSet removes a set. Detectors trained with it stay.
+	DeleteSet(ctx context.Context, in *DeleteSetRequest, opts ...grpc.CallOption) (*DeleteSetResponse, error)
 	// ListModels names the diffusion models that this generator has.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
 }
@@ -126,6 +129,16 @@ func (c *generatorServiceClient) StreamSet(ctx context.Context, in *StreamSetReq
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type GeneratorService_StreamSetClient = grpc.ServerStreamingClient[StreamSetResponse]
 
+func (c *generatorServiceClient) DeleteSet(ctx context.Context, in *DeleteSetRequest, opts ...grpc.CallOption) (*DeleteSetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSetResponse)
+	err := c.cc.Invoke(ctx, GeneratorService_DeleteSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *generatorServiceClient) ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListModelsResponse)
@@ -153,6 +166,8 @@ type GeneratorServiceServer interface {
 	ListSets(context.Context, *ListSetsRequest) (*ListSetsResponse, error)
 	// StreamSet streams the pictures of a set with all that is needed to render each again.
 	StreamSet(*StreamSetRequest, grpc.ServerStreamingServer[StreamSetResponse]) error
+	// DeleteSet removes a set. Detectors trained with it stay.
+	DeleteSet(context.Context, *DeleteSetRequest) (*DeleteSetResponse, error)
 	// ListModels names the diffusion models that this generator has.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
 	mustEmbedUnimplementedGeneratorServiceServer()
@@ -179,6 +194,9 @@ func (UnimplementedGeneratorServiceServer) ListSets(context.Context, *ListSetsRe
 }
 func (UnimplementedGeneratorServiceServer) StreamSet(*StreamSetRequest, grpc.ServerStreamingServer[StreamSetResponse]) error {
 	return status.Error(codes.Unimplemented, "method StreamSet not implemented")
+}
+func (UnimplementedGeneratorServiceServer) DeleteSet(context.Context, *DeleteSetRequest) (*DeleteSetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSet not implemented")
 }
 func (UnimplementedGeneratorServiceServer) ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
@@ -280,6 +298,24 @@ func _GeneratorService_StreamSet_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type GeneratorService_StreamSetServer = grpc.ServerStreamingServer[StreamSetResponse]
 
+func _GeneratorService_DeleteSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GeneratorServiceServer).DeleteSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GeneratorService_DeleteSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GeneratorServiceServer).DeleteSet(ctx, req.(*DeleteSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _GeneratorService_ListModels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListModelsRequest)
 	if err := dec(in); err != nil {
@@ -316,6 +352,10 @@ var GeneratorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSets",
 			Handler:    _GeneratorService_ListSets_Handler,
+		},
+		{
+			MethodName: "DeleteSet",
+			Handler:    _GeneratorService_DeleteSet_Handler,
 		},
 		{
 			MethodName: "ListModels",

@@ -683,7 +683,7 @@ type Evaluation struct {
 	IdCount int32 `protobuf:"varint,2,opt,name=id_count,json=idCount,proto3" json:"id_count,omitempty"`
 	// One per OOD set.
 	Ood []*OODResult `protobuf:"bytes,3,rep,name=ood,proto3" json:"ood,omitempty"`
-	// Scores of the ID test pictures, thinned to at most 2000, sorted.
+	// Scores of the ID test pictures, thinned to at most 1000, sorted.
 	IdScores      []float32 `protobuf:"fixed32,4,rep,packed,name=id_scores,json=idScores,proto3" json:"id_scores,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -764,7 +764,7 @@ type OODResult struct {
 	Fpr95 float64 `protobuf:"fixed64,6,opt,name=fpr95,proto3" json:"fpr95,omitempty"`
 	// Share of ID refused when 95 % of OOD is (the convention of OpenOOD).
 	Fpr95OodPositive float64 `protobuf:"fixed64,7,opt,name=fpr95_ood_positive,json=fpr95OodPositive,proto3" json:"fpr95_ood_positive,omitempty"`
-	// Scores of its pictures, thinned to at most 2000, sorted.
+	// Scores of its pictures, thinned to at most 1000, sorted.
 	Scores []float32 `protobuf:"fixed32,8,rep,packed,name=scores,proto3" json:"scores,omitempty"`
 	// ROC curve, thinned to at most 200 points: share of OOD accepted.
 	RocFpr []float32 `protobuf:"fixed32,9,rep,packed,name=roc_fpr,json=rocFpr,proto3" json:"roc_fpr,omitempty"`
@@ -879,7 +879,7 @@ type ScoreImagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `detectors/{id}`. Required.
 	Detector string `protobuf:"bytes,1,opt,name=detector,proto3" json:"detector,omitempty"`
-	// Encoded pictures (PNG, JPEG or WebP), 1 to 256, 16 MiB and 64 megapixels each.
+	// Encoded pictures (PNG, JPEG or WebP), 1 to 256, 32 MiB and 33.5 megapixels each.
 	Images        [][]byte `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1360,6 +1360,89 @@ func (x *ListDetectorsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// DeleteDetectorRequest names a detector.
+type DeleteDetectorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `detectors/{id}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteDetectorRequest) Reset() {
+	*x = DeleteDetectorRequest{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteDetectorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteDetectorRequest) ProtoMessage() {}
+
+func (x *DeleteDetectorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteDetectorRequest.ProtoReflect.Descriptor instead.
+func (*DeleteDetectorRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DeleteDetectorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// DeleteDetectorResponse is empty.
+type DeleteDetectorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteDetectorResponse) Reset() {
+	*x = DeleteDetectorResponse{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteDetectorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteDetectorResponse) ProtoMessage() {}
+
+func (x *DeleteDetectorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteDetectorResponse.ProtoReflect.Descriptor instead.
+func (*DeleteDetectorResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{20}
+}
+
 // DownloadDetectorRequest names a detector.
 type DownloadDetectorRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1371,7 +1454,7 @@ type DownloadDetectorRequest struct {
 
 func (x *DownloadDetectorRequest) Reset() {
 	*x = DownloadDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1466,7 @@ func (x *DownloadDetectorRequest) String() string {
 func (*DownloadDetectorRequest) ProtoMessage() {}
 
 func (x *DownloadDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1479,7 @@ func (x *DownloadDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadDetectorRequest.ProtoReflect.Descriptor instead.
 func (*DownloadDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{19}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DownloadDetectorRequest) GetName() string {
@@ -1417,7 +1500,7 @@ type DownloadDetectorResponse struct {
 
 func (x *DownloadDetectorResponse) Reset() {
 	*x = DownloadDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1512,7 @@ func (x *DownloadDetectorResponse) String() string {
 func (*DownloadDetectorResponse) ProtoMessage() {}
 
 func (x *DownloadDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1525,7 @@ func (x *DownloadDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadDetectorResponse.ProtoReflect.Descriptor instead.
 func (*DownloadDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{20}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DownloadDetectorResponse) GetData() []byte {
@@ -1559,18 +1642,22 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"|\n" +
 	"\x15ListDetectorsResponse\x12;\n" +
 	"\tdetectors\x18\x01 \x03(\v2\x1d.dreamood.trainer.v1.DetectorR\tdetectors\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"-\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"+\n" +
+	"\x15DeleteDetectorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
+	"\x16DeleteDetectorResponse\"-\n" +
 	"\x17DownloadDetectorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\".\n" +
 	"\x18DownloadDetectorResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xf1\x05\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xdc\x06\n" +
 	"\x0eTrainerService\x12f\n" +
 	"\rTrainDetector\x12).dreamood.trainer.v1.TrainDetectorRequest\x1a*.dreamood.trainer.v1.TrainDetectorResponse\x12o\n" +
 	"\x10EvaluateDetector\x12,.dreamood.trainer.v1.EvaluateDetectorRequest\x1a-.dreamood.trainer.v1.EvaluateDetectorResponse\x12`\n" +
 	"\vScoreImages\x12'.dreamood.trainer.v1.ScoreImagesRequest\x1a(.dreamood.trainer.v1.ScoreImagesResponse\x12g\n" +
 	"\fStreamScores\x12(.dreamood.trainer.v1.StreamScoresRequest\x1a).dreamood.trainer.v1.StreamScoresResponse(\x010\x01\x12`\n" +
 	"\vGetDetector\x12'.dreamood.trainer.v1.GetDetectorRequest\x1a(.dreamood.trainer.v1.GetDetectorResponse\x12f\n" +
-	"\rListDetectors\x12).dreamood.trainer.v1.ListDetectorsRequest\x1a*.dreamood.trainer.v1.ListDetectorsResponse\x12q\n" +
+	"\rListDetectors\x12).dreamood.trainer.v1.ListDetectorsRequest\x1a*.dreamood.trainer.v1.ListDetectorsResponse\x12i\n" +
+	"\x0eDeleteDetector\x12*.dreamood.trainer.v1.DeleteDetectorRequest\x1a+.dreamood.trainer.v1.DeleteDetectorResponse\x12q\n" +
 	"\x10DownloadDetector\x12,.dreamood.trainer.v1.DownloadDetectorRequest\x1a-.dreamood.trainer.v1.DownloadDetectorResponse0\x01BBZ@github.com/dreamood/dreamood/proto/dreamood/trainer/v1;trainerv1b\x06proto3"
 
 var (
@@ -1585,7 +1672,7 @@ func file_dreamood_trainer_v1_trainer_proto_rawDescGZIP() []byte {
 	return file_dreamood_trainer_v1_trainer_proto_rawDescData
 }
 
-var file_dreamood_trainer_v1_trainer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_dreamood_trainer_v1_trainer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_dreamood_trainer_v1_trainer_proto_goTypes = []any{
 	(*DetectorTraining)(nil),         // 0: dreamood.trainer.v1.DetectorTraining
 	(*NamedDataset)(nil),             // 1: dreamood.trainer.v1.NamedDataset
@@ -1606,21 +1693,23 @@ var file_dreamood_trainer_v1_trainer_proto_goTypes = []any{
 	(*GetDetectorResponse)(nil),      // 16: dreamood.trainer.v1.GetDetectorResponse
 	(*ListDetectorsRequest)(nil),     // 17: dreamood.trainer.v1.ListDetectorsRequest
 	(*ListDetectorsResponse)(nil),    // 18: dreamood.trainer.v1.ListDetectorsResponse
-	(*DownloadDetectorRequest)(nil),  // 19: dreamood.trainer.v1.DownloadDetectorRequest
-	(*DownloadDetectorResponse)(nil), // 20: dreamood.trainer.v1.DownloadDetectorResponse
-	(*v1.Run)(nil),                   // 21: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),    // 22: google.protobuf.Timestamp
+	(*DeleteDetectorRequest)(nil),    // 19: dreamood.trainer.v1.DeleteDetectorRequest
+	(*DeleteDetectorResponse)(nil),   // 20: dreamood.trainer.v1.DeleteDetectorResponse
+	(*DownloadDetectorRequest)(nil),  // 21: dreamood.trainer.v1.DownloadDetectorRequest
+	(*DownloadDetectorResponse)(nil), // 22: dreamood.trainer.v1.DownloadDetectorResponse
+	(*v1.Run)(nil),                   // 23: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),    // 24: google.protobuf.Timestamp
 }
 var file_dreamood_trainer_v1_trainer_proto_depIdxs = []int32{
 	1,  // 0: dreamood.trainer.v1.TrainDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
 	0,  // 1: dreamood.trainer.v1.TrainDetectorRequest.training:type_name -> dreamood.trainer.v1.DetectorTraining
-	21, // 2: dreamood.trainer.v1.TrainDetectorResponse.run:type_name -> dreamood.run.v1.Run
+	23, // 2: dreamood.trainer.v1.TrainDetectorResponse.run:type_name -> dreamood.run.v1.Run
 	1,  // 3: dreamood.trainer.v1.EvaluateDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
-	21, // 4: dreamood.trainer.v1.EvaluateDetectorResponse.run:type_name -> dreamood.run.v1.Run
+	23, // 4: dreamood.trainer.v1.EvaluateDetectorResponse.run:type_name -> dreamood.run.v1.Run
 	0,  // 5: dreamood.trainer.v1.Detector.training:type_name -> dreamood.trainer.v1.DetectorTraining
 	8,  // 6: dreamood.trainer.v1.Detector.evaluation:type_name -> dreamood.trainer.v1.Evaluation
 	7,  // 7: dreamood.trainer.v1.Detector.loss:type_name -> dreamood.trainer.v1.DetectorLoss
-	22, // 8: dreamood.trainer.v1.Detector.create_time:type_name -> google.protobuf.Timestamp
+	24, // 8: dreamood.trainer.v1.Detector.create_time:type_name -> google.protobuf.Timestamp
 	9,  // 9: dreamood.trainer.v1.Evaluation.ood:type_name -> dreamood.trainer.v1.OODResult
 	14, // 10: dreamood.trainer.v1.ScoreImagesResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
 	14, // 11: dreamood.trainer.v1.StreamScoresResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
@@ -1632,16 +1721,18 @@ var file_dreamood_trainer_v1_trainer_proto_depIdxs = []int32{
 	12, // 17: dreamood.trainer.v1.TrainerService.StreamScores:input_type -> dreamood.trainer.v1.StreamScoresRequest
 	15, // 18: dreamood.trainer.v1.TrainerService.GetDetector:input_type -> dreamood.trainer.v1.GetDetectorRequest
 	17, // 19: dreamood.trainer.v1.TrainerService.ListDetectors:input_type -> dreamood.trainer.v1.ListDetectorsRequest
-	19, // 20: dreamood.trainer.v1.TrainerService.DownloadDetector:input_type -> dreamood.trainer.v1.DownloadDetectorRequest
-	3,  // 21: dreamood.trainer.v1.TrainerService.TrainDetector:output_type -> dreamood.trainer.v1.TrainDetectorResponse
-	5,  // 22: dreamood.trainer.v1.TrainerService.EvaluateDetector:output_type -> dreamood.trainer.v1.EvaluateDetectorResponse
-	11, // 23: dreamood.trainer.v1.TrainerService.ScoreImages:output_type -> dreamood.trainer.v1.ScoreImagesResponse
-	13, // 24: dreamood.trainer.v1.TrainerService.StreamScores:output_type -> dreamood.trainer.v1.StreamScoresResponse
-	16, // 25: dreamood.trainer.v1.TrainerService.GetDetector:output_type -> dreamood.trainer.v1.GetDetectorResponse
-	18, // 26: dreamood.trainer.v1.TrainerService.ListDetectors:output_type -> dreamood.trainer.v1.ListDetectorsResponse
-	20, // 27: dreamood.trainer.v1.TrainerService.DownloadDetector:output_type -> dreamood.trainer.v1.DownloadDetectorResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
+	19, // 20: dreamood.trainer.v1.TrainerService.DeleteDetector:input_type -> dreamood.trainer.v1.DeleteDetectorRequest
+	21, // 21: dreamood.trainer.v1.TrainerService.DownloadDetector:input_type -> dreamood.trainer.v1.DownloadDetectorRequest
+	3,  // 22: dreamood.trainer.v1.TrainerService.TrainDetector:output_type -> dreamood.trainer.v1.TrainDetectorResponse
+	5,  // 23: dreamood.trainer.v1.TrainerService.EvaluateDetector:output_type -> dreamood.trainer.v1.EvaluateDetectorResponse
+	11, // 24: dreamood.trainer.v1.TrainerService.ScoreImages:output_type -> dreamood.trainer.v1.ScoreImagesResponse
+	13, // 25: dreamood.trainer.v1.TrainerService.StreamScores:output_type -> dreamood.trainer.v1.StreamScoresResponse
+	16, // 26: dreamood.trainer.v1.TrainerService.GetDetector:output_type -> dreamood.trainer.v1.GetDetectorResponse
+	18, // 27: dreamood.trainer.v1.TrainerService.ListDetectors:output_type -> dreamood.trainer.v1.ListDetectorsResponse
+	20, // 28: dreamood.trainer.v1.TrainerService.DeleteDetector:output_type -> dreamood.trainer.v1.DeleteDetectorResponse
+	22, // 29: dreamood.trainer.v1.TrainerService.DownloadDetector:output_type -> dreamood.trainer.v1.DownloadDetectorResponse
+	22, // [22:30] is the sub-list for method output_type
+	14, // [14:22] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -1658,7 +1749,7 @@ func file_dreamood_trainer_v1_trainer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_trainer_v1_trainer_proto_rawDesc), len(file_dreamood_trainer_v1_trainer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	TrainerService_StreamScores_FullMethodName     = "/dreamood.trainer.v1.TrainerService/StreamScores"
 	TrainerService_GetDetector_FullMethodName      = "/dreamood.trainer.v1.TrainerService/GetDetector"
 	TrainerService_ListDetectors_FullMethodName    = "/dreamood.trainer.v1.TrainerService/ListDetectors"
+	TrainerService_DeleteDetector_FullMethodName   = "/dreamood.trainer.v1.TrainerService/DeleteDetector"
 	TrainerService_DownloadDetector_FullMethodName = "/dreamood.trainer.v1.TrainerService/DownloadDetector"
 )
 
@@ -50,6 +51,8 @@ type TrainerServiceClient interface {
 	GetDetector(ctx context.Context, in *GetDetectorRequest, opts ...grpc.CallOption) (*GetDetectorResponse, error)
 	// ListDetectors returns detectors by name, in pages.
 	ListDetectors(ctx context.Context, in *ListDetectorsRequest, opts ...grpc.CallOption) (*ListDetectorsResponse, error)
+	// DeleteDetector removes a detector.
+	DeleteDetector(ctx context.Context, in *DeleteDetectorRequest, opts ...grpc.CallOption) (*DeleteDetectorResponse, error)
 	// DownloadDetector streams the ONNX file of a detector in pieces.
 	DownloadDetector(ctx context.Context, in *DownloadDetectorRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadDetectorResponse], error)
 }
@@ -125,6 +128,16 @@ func (c *trainerServiceClient) ListDetectors(ctx context.Context, in *ListDetect
 	return out, nil
 }
 
+func (c *trainerServiceClient) DeleteDetector(ctx context.Context, in *DeleteDetectorRequest, opts ...grpc.CallOption) (*DeleteDetectorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteDetectorResponse)
+	err := c.cc.Invoke(ctx, TrainerService_DeleteDetector_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *trainerServiceClient) DownloadDetector(ctx context.Context, in *DownloadDetectorRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadDetectorResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &TrainerService_ServiceDesc.Streams[1], TrainerService_DownloadDetector_FullMethodName, cOpts...)
@@ -164,6 +177,8 @@ type TrainerServiceServer interface {
 	GetDetector(context.Context, *GetDetectorRequest) (*GetDetectorResponse, error)
 	// ListDetectors returns detectors by name, in pages.
 	ListDetectors(context.Context, *ListDetectorsRequest) (*ListDetectorsResponse, error)
+	// DeleteDetector removes a detector.
+	DeleteDetector(context.Context, *DeleteDetectorRequest) (*DeleteDetectorResponse, error)
 	// DownloadDetector streams the ONNX file of a detector in pieces.
 	DownloadDetector(*DownloadDetectorRequest, grpc.ServerStreamingServer[DownloadDetectorResponse]) error
 	mustEmbedUnimplementedTrainerServiceServer()
@@ -193,6 +208,9 @@ func (UnimplementedTrainerServiceServer) GetDetector(context.Context, *GetDetect
 }
 func (UnimplementedTrainerServiceServer) ListDetectors(context.Context, *ListDetectorsRequest) (*ListDetectorsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDetectors not implemented")
+}
+func (UnimplementedTrainerServiceServer) DeleteDetector(context.Context, *DeleteDetectorRequest) (*DeleteDetectorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteDetector not implemented")
 }
 func (UnimplementedTrainerServiceServer) DownloadDetector(*DownloadDetectorRequest, grpc.ServerStreamingServer[DownloadDetectorResponse]) error {
 	return status.Error(codes.Unimplemented, "method DownloadDetector not implemented")
@@ -315,6 +333,24 @@ func _TrainerService_ListDetectors_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TrainerService_DeleteDetector_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteDetectorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TrainerServiceServer).DeleteDetector(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TrainerService_DeleteDetector_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TrainerServiceServer).DeleteDetector(ctx, req.(*DeleteDetectorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TrainerService_DownloadDetector_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(DownloadDetectorRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -352,6 +388,10 @@ var TrainerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDetectors",
 			Handler:    _TrainerService_ListDetectors_Handler,
+		},
+		{
+			MethodName: "DeleteDetector",
+			Handler:    _TrainerService_DeleteDetector_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,35 @@
+package trainer
+
+import (
+	"github.com/dreamood/dreamood/internal/fault"
+	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
+)
+
+// settingsOf fills defaults and reports every setting that is out of bounds.
+func settingsOf(t *trainerv1.DetectorTraining) (Settings, error) {
+	s := Settings{
+		Epochs: or(int(t.GetEpochs()), 12), Batch: or(int(t.GetBatchSize()), 128), Width: or(int(t.GetWidth()), 24),
+		Rate: or(t.GetLearningRate(), 0.2), Beta: or(t.GetBeta(), 2.5), Recall: or(t.GetTargetRecall(), 0.95), Seed: or(t.GetSeed(), 1),
+	}
+	s.OutlierBatch = or(int(t.GetOutlierBatchSize()), s.Batch)
+	var c fault.Checks
+	within := func(field string, v, low, high int) {
+		c.That(v >= low && v <= high, "training."+field, "%d; want %d to %d", v, low, high)
+	}
+	within("epochs", s.Epochs, 1, 1000)
+	within("batch_size", s.Batch, 8, 1024)
+	within("outlier_batch_size", s.OutlierBatch, 1, 1024)
+	c.That(s.Width >= 8 && s.Width <= 64 && s.Width%8 == 0, "training.width", "%d; want 8 to 64 in steps of 8", s.Width)
+	c.That(s.Rate > 0 && s.Rate <= 10, "training.learning_rate", "%g; want above 0, at most 10", s.Rate)
+	c.That(s.Beta > 0 && s.Beta <= 100, "training.beta", "%g; want above 0, at most 100", s.Beta)
+	c.That(s.Recall > 0 && s.Recall < 1, "training.target_recall", "%g; want above 0, below 1", s.Recall)
+	return s, c.Err()
+}
+
+func or[T comparable](v, d T) T {
+	var zero T
+	if v == zero {
+		return d
+	}
+	return v
+}
