@@ -16,6 +16,7 @@ type DetectorCmd struct {
 	Get      DetectorGetCmd      `cmd:"" help:"Show one detector and its measurements."`
 	Download DetectorDownloadCmd `cmd:"" help:"Write a detector to an ONNX file."`
 	Evaluate DetectorEvaluateCmd `cmd:"" help:"Measure a detector on other pictures."`
+	Delete   DetectorDeleteCmd   `cmd:"" help:"Delete a detector."`
 }
 
 // DetectorListCmd lists detectors.

@@ -69,7 +69,7 @@ func TestHelpOfEveryCommand(t *testing.T) {
 func TestFieldTagsNameRequestFields(t *testing.T) {
 	requests := map[string]proto.Message{
 		"space train": &embedderv1.TrainSpaceRequest{}, "space get": &embedderv1.GetSpaceRequest{},
-		"space delete": &embedderv1.DeleteSpaceRequest{}, "space embed": &embedderv1.EmbedImagesRequest{},
+		"space delete": &embedderv1.DeleteSpaceRequest{}, "sets delete": &generatorv1.DeleteSetRequest{}, "detector delete": &trainerv1.DeleteDetectorRequest{}, "space embed": &embedderv1.EmbedImagesRequest{},
 		"imagine": &generatorv1.RenderSetRequest{}, "render": &generatorv1.RenderOutliersRequest{},
 		"sets get": &generatorv1.GetSetRequest{}, "sets export": &generatorv1.StreamSetRequest{},
 		"train": &trainerv1.TrainDetectorRequest{}, "score": &trainerv1.StreamScoresRequest{},

@@ -13,6 +13,7 @@ type SetsCmd struct {
 	List   SetsListCmd   `cmd:"" help:"List outlier sets."`
 	Get    SetsGetCmd    `cmd:"" help:"Show one set and how it was made."`
 	Export SetsExportCmd `cmd:"" help:"Write the pictures of a set to a folder."`
+	Delete SetsDeleteCmd `cmd:"" help:"Delete a set; detectors trained with it stay."`
 }
 
 // SetsListCmd lists sets.

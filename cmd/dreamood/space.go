@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/dreamood/dreamood/internal/ood"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 )
@@ -115,21 +117,11 @@ type SpaceDeleteCmd struct {
 
 // Run deletes the space.
 func (c *SpaceDeleteCmd) Run(ctx context.Context, s *Session) error {
-	name, err := resource(ood.Spaces, c.Name)
-	if err != nil {
-		return err
-	}
 	embedder, err := client(s, embedderv1.NewEmbedderServiceClient)
 	if err != nil {
 		return err
 	}
-	deleted, err := embedder.DeleteSpace(ctx, &embedderv1.DeleteSpaceRequest{Name: name})
-	if err != nil {
-		return err
-	}
-	if s.json() {
-		return s.object(deleted)
-	}
-	s.say("%s is deleted", name)
-	return nil
+	return s.remove(ood.Spaces, c.Name, func(name string) (proto.Message, error) {
+		return embedder.DeleteSpace(ctx, &embedderv1.DeleteSpaceRequest{Name: name})
+	})
 }

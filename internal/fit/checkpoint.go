@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/dreamood/dreamood/internal/train"
 )
@@ -15,6 +16,9 @@ import (
 // checkpoint is one file: the loss curve as a line of JSON, then the state of the training engine. It is replaced
 // as a whole, so that a process killed at any time leaves the last complete one.
 type checkpoint struct{ path string }
+
+// partial follows the name of a checkpoint in that of a file which is still written.
+const partial = ".tmp-"
 
 func (c checkpoint) load(t *train.Trainer) ([]Point, error) {
 	if c.path == "" {
@@ -58,7 +62,7 @@ func (c checkpoint) save(t *train.Trainer, curve []Point) error {
 }
 
 func (c checkpoint) write(t *train.Trainer, curve []Point) error {
-	f, err := os.CreateTemp(filepath.Dir(c.path), filepath.Base(c.path)+".tmp-*")
+	f, err := os.CreateTemp(filepath.Dir(c.path), filepath.Base(c.path)+partial+"*")
 	if err != nil {
 		return err
 	}
@@ -79,10 +83,24 @@ func (c checkpoint) write(t *train.Trainer, curve []Point) error {
 	return os.Rename(f.Name(), c.path)
 }
 
-// Remove deletes a checkpoint whose task has ended; a missing one is no error.
+// Remove deletes a checkpoint whose task has ended, with what a process that was killed while writing left of it. A
+// missing one is no error.
 func Remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if path == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return nil
+	var errs []error
+	for _, e := range entries {
+		if name := e.Name(); name != filepath.Base(path) && !strings.HasPrefix(name, filepath.Base(path)+partial) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(filepath.Dir(path), e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -26,6 +26,17 @@ type Config struct {
 	Report func(done, total int64, last Point)
 }
 
+func (c Config) validate() error {
+	var errs []error
+	if c.Epochs < 1 {
+		errs = append(errs, fmt.Errorf("epochs: %d; want 1 or more", c.Epochs))
+	}
+	if !(c.Peak > 0) {
+		errs = append(errs, fmt.Errorf("peak learning rate: %g; want more than 0", c.Peak))
+	}
+	return errors.Join(errs...)
+}
+
 // Point is one point of a loss curve: means over the steps since the last point.
 type Point struct {
 	Step  int64   `json:"step"` // counted from 1
@@ -38,11 +49,13 @@ type Point struct {
 const points = 200
 
 // Run trains t on the ID pictures, and outliers when not nil, until the last epoch. It goes on from the checkpoint
-// where there is one, and leaves one at the end, for [Remove] once
-// the result is committed. A checkpoint belongs to one task: its path must be unique.
+// where there is one, and leaves one at the end, for [Remove] once the result is committed. A checkpoint belongs to one task: its path must be unique.
 func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, cfg Config) ([]Point, error) {
 	if cfg.Every == 0 {
 		cfg.Every = 10 * time.Second
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("train: %w", err)
 	}
 	keep := checkpoint{path: cfg.Checkpoint}
 	curve, err := keep.load(t)

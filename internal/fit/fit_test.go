@@ -144,14 +144,22 @@ func TestDamagedCheckpointsAreNamed(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// A checkpoint of another network, and of a training that was longer.
+	// Checkpoints of another network, and of a training that is longer.
 	if _, err := Run(t.Context(), newTrainer(t, 4, 1), id, outliers, config(good)); err == nil || !strings.Contains(err.Error(), "shape") {
 		t.Errorf("the checkpoint of another network: %v", err)
 	}
 	short := config(good)
-	short.Epochs = 0
-	if _, err := Run(t.Context(), newTrainer(t, 2, 1), id, outliers, short); err == nil {
-		t.Error("a training without epochs was run")
+	killedAt(t, 30, good, id, outliers)
+	short.Epochs = 1
+	if _, err := Run(t.Context(), newTrainer(t, 2, 1), id, outliers, short); err == nil || !strings.Contains(err.Error(), "of 20") {
+		t.Errorf("the checkpoint of a longer training: %v", err)
+	}
+}
+
+func TestConfigReportsEveryProblem(t *testing.T) {
+	_, err := Run(t.Context(), newTrainer(t, 2, 0), shades(t, 40, 1), nil, Config{})
+	if err == nil || !strings.Contains(err.Error(), "epochs") || !strings.Contains(err.Error(), "learning rate") {
+		t.Errorf("the zero configuration: %v", err)
 	}
 }
 

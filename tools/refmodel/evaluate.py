@@ -272,12 +272,13 @@ def main():
         if old["checkpoint"] == report["checkpoint"] and old["classifier"]["sha256"] == judge.sha:
             report = {**{k: old[k] for k in PARTS + ["seconds"] if k in old}, **report}
     report["classifier"] = {"test_accuracy": judge.accuracy, "sha256": judge.sha, "components": j.COMPONENTS, "variance_kept": judge.kept,
-                            "sure": judge.sure}
+                            "sure": judge.sure, "fcd_classes_world": judge.scale}
     report["anchors"] = anchors(sampler)
     if a.onnx:
         exported = OnnxUnet(a.onnx, a.threads)
         exported.check(model.unet, model.cfg["channels"], model.cfg["hidden"])
         model.unet = exported
+        report["sampling"]["unet_sha256"] = j.sha256(os.path.join(a.onnx, "unet/model.onnx"))
     write(a.report, report)
     for part in a.parts:
         if part == "outliers" and not a.outliers:

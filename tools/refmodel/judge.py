@@ -56,6 +56,7 @@ class Judge:
         low, ten = self._project(features), y < 10
         self.reference = {"classes": low[ten & ~held], "world": low[first & ~held]}
         self.spare = {"classes": low[ten & held], "world": low[first & held]}
+        self.scale = frechet(self.reference["classes"], self.reference["world"])  # what a large distance is
         self.assigned = np.stack([np.bincount(probs[y == k].argmax(1), minlength=10) / (y == k).sum() for k in range(110)])
         self.sure = {"classes": float((probs[ten].max(1) > SURE).mean()), "world": float((probs[first].max(1) > SURE).mean()),
                      "cifar100": float((probs[~ten].max(1) > SURE).mean())}
