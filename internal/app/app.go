@@ -88,10 +88,19 @@ func (a *App) open(ctx context.Context) error {
 	if err := a.build(); err != nil {
 		return err
 	}
-	if a.cfg.Listen != "" {
-		a.listener, err = rpc.Listen(a.cfg.Listen)
+	if a.cfg.Listen == "" {
+		return nil
 	}
-	return err
+	if a.listener, err = rpc.Listen(a.cfg.Listen); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, func() error {
+		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) { // the server that served it has closed it
+			return err
+		}
+		return nil
+	})
+	return nil
 }
 
 // Start serves the roles and begins to work off the queues.

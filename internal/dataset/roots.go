@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Roots are the folders inside which a server reads datasets. Paths that clients name are resolved against them,
@@ -24,7 +26,9 @@ func (r Roots) Resolve(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		candidates = nil
 		for _, root := range r {
-			candidates = append(candidates, filepath.Join(root, path))
+			if base, err := filepath.Abs(root); err == nil {
+				candidates = append(candidates, filepath.Join(base, path))
+			}
 		}
 	}
 	inside := false
@@ -33,13 +37,27 @@ func (r Roots) Resolve(path string) (string, error) {
 		if err == nil && r.contain(real) {
 			return real, nil
 		}
-		inside = inside || errors.Is(err, fs.ErrNotExist) && r.contain(filepath.Clean(c))
+		absent := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) // below a file there is nothing
+		inside = inside || absent && r.missing(filepath.Clean(c))
 	}
 	if inside {
 		return "", fmt.Errorf("%s does not exist on the server (dataset roots: %s)", path, strings.Join(r, ", "))
 	}
 	// The same for what is there and what is not: a client learns nothing of paths outside.
 	return "", fmt.Errorf("%s lies outside the dataset roots (%s); start the server with --dataset-root for its folder", path, strings.Join(r, ", "))
+}
+
+// missing reports whether a path that is not there would lie inside: the deepest folder above it that exists does. A
+// link that leads nowhere says nothing, since only its target, inside or not, is missing.
+func (r Roots) missing(path string) bool {
+	for dir := path; ; dir = filepath.Dir(dir) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return r.contain(real)
+		}
+		if _, err := os.Lstat(dir); err == nil || dir == filepath.Dir(dir) {
+			return false
+		}
+	}
 }
 
 func (r Roots) contain(real string) bool {

@@ -2,6 +2,8 @@ package embedder
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/dreamood/dreamood/internal/matrix"
@@ -55,7 +57,7 @@ func AnchorsFor(v Vocabulary, classes []string, words map[string]string) ([]Anch
 		taken[id] = class
 		anchors[i] = Anchor{word, id, row}
 	}
-	for class := range words {
+	for _, class := range slices.Sorted(maps.Keys(words)) {
 		if !known[class] {
 			problems = append(problems, fmt.Errorf("words: the dataset has no class %q", class))
 		}

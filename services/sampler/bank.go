@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/dreamood/dreamood/internal/fault"
@@ -63,7 +64,7 @@ type key struct {
 type cache struct {
 	mu    sync.Mutex
 	max   int
-	order []key
+	order []key // used last at the end
 	kept  map[key]Sampler
 }
 
@@ -71,10 +72,7 @@ func newCache(n int) *cache { return &cache{max: n, kept: map[key]Sampler{}} }
 
 // get returns the sampler of k, made by make when it is not kept. Two callers may make the same one; both are equal.
 func (p *cache) get(k key, make func() (Sampler, error)) (Sampler, error) {
-	p.mu.Lock()
-	s, ok := p.kept[k]
-	p.mu.Unlock()
-	if ok {
+	if s, ok := p.find(k); ok {
 		return s, nil
 	}
 	s, err := make()
@@ -88,8 +86,19 @@ func (p *cache) get(k key, make func() (Sampler, error)) (Sampler, error) {
 		p.order = append(p.order, k)
 		if len(p.order) > p.max {
 			delete(p.kept, p.order[0])
-			p.order = p.order[1:]
+			p.order = slices.Delete(p.order, 0, 1)
 		}
 	}
 	return s, nil
+}
+
+func (p *cache) find(k key) (Sampler, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, ok := p.kept[k]
+	if ok {
+		i := slices.Index(p.order, k)
+		p.order = append(slices.Delete(p.order, i, i+1), k)
+	}
+	return s, ok
 }

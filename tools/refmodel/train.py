@@ -164,7 +164,7 @@ def main():
         opt.step()
         project(model, rows)
         step += 1
-        d = min(0.999, (1 + step) / (10 + step))
+        d = min(0.99 if a.decay else 0.999, (1 + step) / (10 + step))  # while the rate falls, the average must keep up
         with torch.no_grad():
             torch._foreach_mul_(ema, d)
             torch._foreach_add_(ema, [q.detach() for q in params], alpha=1 - d)

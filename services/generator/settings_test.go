@@ -1,0 +1,69 @@
+package generator
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dreamood/dreamood/internal/fault"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
+)
+
+func TestDecodingDefaults(t *testing.T) {
+	want := Decoding{Model: "small", Steps: defaultSteps, Guidance: defaultGuidance, Prompt: defaultPrompt, Seed: 1}
+	for _, q := range []*generatorv1.Rendering{nil, {}} {
+		if d, err := decodingOf(q, "small"); err != nil || d != want {
+			t.Errorf("%v: %+v, %v", q, d, err)
+		}
+	}
+	// What is recorded gives the same decoding again, whatever the defaults are then.
+	q := &generatorv1.Rendering{Model: "sd", Steps: 1000, Guidance: 30, Scheduler: "pndm", Prompt: "{}", Seed: 7}
+	d, err := decodingOf(q, "small")
+	if err != nil || !proto.Equal(d.message(), q) {
+		t.Errorf("%v came back as %v, %v", q, d.message(), err)
+	}
+}
+
+func TestDecodingBounds(t *testing.T) {
+	for _, c := range []struct {
+		q      *generatorv1.Rendering
+		fields []string
+	}{
+		{&generatorv1.Rendering{Steps: 1, Guidance: 1}, nil},
+		{&generatorv1.Rendering{Steps: -1, Guidance: 0.99, Scheduler: "euler", Prompt: "a picture"},
+			[]string{"rendering.steps", "rendering.guidance", "rendering.scheduler", "rendering.prompt"}},
+		{&generatorv1.Rendering{Steps: 1001, Guidance: 30.1, Prompt: "{} and {}"}, []string{"rendering.steps", "rendering.guidance", "rendering.prompt"}},
+		{&generatorv1.Rendering{Guidance: math.NaN(), Prompt: "{}" + strings.Repeat("x", 999)}, []string{"rendering.guidance", "rendering.prompt"}},
+		{&generatorv1.Rendering{Guidance: math.Inf(1)}, []string{"rendering.guidance"}},
+	} {
+		_, err := decodingOf(c.q, "small")
+		var f *fault.Error
+		var fields []string
+		if errors.As(err, &f) {
+			for _, v := range f.Violations {
+				fields = append(fields, v.Field)
+			}
+		}
+		if !slices.Equal(fields, c.fields) {
+			t.Errorf("%v: %v, want problems with %q", c.q, err, c.fields)
+		}
+	}
+}
+
+func TestModelNamesStayInTheirFolder(t *testing.T) {
+	m := newModels("../../models", Config{}.Pipeline)
+	for name, reason := range map[string]fault.Reason{
+		"../models/reference": fault.InvalidArgument, "/etc": fault.InvalidArgument, "": fault.InvalidArgument, "none": fault.NotFound,
+	} {
+		if _, err := m.get(name); fault.ReasonOf(err) != reason {
+			t.Errorf("model %q: %v, want %s", name, err, reason)
+		}
+	}
+	if names, err := m.names(); err != nil || !slices.Contains(names, "reference") {
+		t.Errorf("models %v, %v", names, err)
+	}
+}
