@@ -30,6 +30,16 @@ demo: build ## Real pictures in, imagined outliers and a regularised detector ou
 test: setup ## Run all tests
 	@$(GO) test -timeout 15m ./...
 
+.PHONY: parity
+parity: setup ## Score the test pictures with a detector in Python's onnxruntime and compare with the mesh (1e-4)
+	@DREAMOOD_PARITY_DIR=$(CURDIR)/out/parity $(GO) test -count 1 -timeout 15m -run TestStoryInOneProcess ./test
+	@$(MAKE) --no-print-directory parity-check
+
+.PHONY: parity-check
+parity-check: ## The second half of parity, on what a test run with DREAMOOD_PARITY_DIR wrote
+	@test -e $(CACHE)/parity/.complete || { python3 -m venv $(CACHE)/parity && $(CACHE)/parity/bin/pip install -q -r tools/parity/requirements.txt && touch $(CACHE)/parity/.complete; }
+	@$(CACHE)/parity/bin/python tools/parity/detector.py out/parity sample
+
 .PHONY: race
 race: setup ## Run the tests of the packages without heavy native work under the race detector
 	@$(GO) test -race -timeout 15m ./internal/bus/... ./internal/runs/... ./internal/artifact/... ./internal/catalog/... ./internal/rpc/... ./internal/dataset/... ./internal/fault/... ./internal/ood/...
