@@ -75,6 +75,9 @@ func (s *Service) readShard(ctx context.Context, ref string, yield func(*generat
 			return fmt.Errorf("shard %s: %w", ref, err)
 		}
 		png, err := next(r, maxPicture)
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF // the picture of the last record is missing
+		}
 		if err != nil {
 			return fmt.Errorf("shard %s: picture %s: %w", ref, record.File, err)
 		}
