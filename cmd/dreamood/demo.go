@@ -44,12 +44,12 @@ Look at report.html first.`
 
 // Sizes of the demo. What a newcomer waits for is a few minutes; the README's second path trains on all of CIFAR-10.
 const (
-	demoEpochs       = 10
+	demoEpochs       = 8
 	demoWidth        = 16
 	demoSteps        = 20
 	demoGuidance     = 3
 	demoWords        = 6 // pictures of the plain word per class, to compare with
-	demoOutlierBatch = 64
+	demoOutlierBatch = 32
 )
 
 // demoSet is an OOD set of the sample.

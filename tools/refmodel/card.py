@@ -17,6 +17,7 @@ import world
 
 BATCH = 128
 PILOT_STEPS = 3994  # of the pilot, whose weights the training starts from
+EARLIER_RULE = 500  # the first steps of the run were made with an earlier form of conditioning.py (narrower fade, no leaning)
 SKIP = {"README.md", "evaluation.json"}
 
 
@@ -52,9 +53,10 @@ def row(r, cosine):
     return next(p for p in r["curve"] if p["cosine"] == cosine)
 
 
-def facts(r, sizes):
+def facts(r, sizes, decay):
     n, k = r["parameters"], r["config"]
     step = r["checkpoint"]["step"]
+    decay_text = f", the last {decay} with the learning rate going down to 0" if decay else ""
     seen = lambda steps: f"{steps * BATCH:,} pictures"
     rows = [
         ["Tokenizer", f"byte-level BPE as CLIP's, {k['vocabulary']} tokens; every word of the prompts and class names is one token; {k['length']} positions"],
@@ -63,11 +65,11 @@ def facts(r, sizes):
         ["Codec", f"linear: 4×4 patches on their first {k['channels']} principal components, a strided convolution and its transpose; latents {k['channels']}×8×8; {n['codec']:,} parameters"],
         ["Diffusion", "1,000 steps, scaled-linear β 0.00085 to 0.012, v-prediction, min-SNR-5 weights; sampled with DDIM or PNDM and classifier-free guidance"],
         ["Files", f"ONNX, {sum(sizes.values()) / 1e6:.1f} MB in all; large weights are stored as float16 and computed with as float32"],
-        ["Training", f"started from the pilot's weights ({PILOT_STEPS:,} steps of {BATCH}, {seen(PILOT_STEPS)}, same data, with noise on the embeddings), then {step:,} steps of {BATCH} ({seen(step)}) with the conditioning below; AdamW, bfloat16 on two CPU cores, averaged weights"],
+        ["Training", f"started from the pilot's weights ({PILOT_STEPS:,} steps of {BATCH}, {seen(PILOT_STEPS)}, same data, with noise on the embeddings), then {step:,} steps of {BATCH} ({seen(step)}) with the conditioning below (the first {EARLIER_RULE} with an earlier form of it: a fade nearer to the word, no lean to related words){decay_text}; AdamW, bfloat16 on two CPU cores, averaged weights"],
         ["Data", "training sets of CIFAR-10 (50,000) and CIFAR-100 (50,000), stored as JPEG of quality 92, and their mirror images; 60 % of the chosen classes are CIFAR-10's"],
         ["Prompts", f"{len(world.TEMPLATES)} templates: " + ", ".join(f"“{t}”" for t in world.TEMPLATES) + f"; empty in {percent(train.NULL)} of the cases, for guidance"],
     ]
-    return "## What it is\n\n" + table(["part", "as trained"], rows).replace("--:", "---") + "\n![Loss over steps](pictures/loss.svg)\n\n*Weighted v-prediction loss (running mean) since the conditioning below was put in. The loss compares steps of this run only: what is asked for under a far embedding is a mixture, and its loss does not go down to a class's.*\n"
+    return "## What it is\n\n" + table(["part", "as trained"], rows).replace("--:", "---") + "\n![Loss over steps](pictures/loss.svg)\n\n*Weighted v-prediction loss since the pilot, a running mean over about 50 steps that starts anew where a session was resumed (the jumps). It hardly falls, because most of it is noise that no model can predict, and because a mixture of classes is asked for under a far embedding. Judge by the pictures.*\n"
 
 
 def meaning():
@@ -170,14 +172,15 @@ A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, technica
 """
 
 
-def reproduce(r):
+def reproduce(r, decay):
+    steps = r["checkpoint"]["step"] - decay
+    last = f"    python train.py --data DATA --out OUT --decay {decay}\n" if decay else ""
     return f"""## Make it again
 
 In `tools/refmodel` (packages in `requirements.txt`); DATA holds the archives, OUT the checkpoints:
 
-    python train.py --data DATA --out OUT --steps {r['checkpoint']['step']} --compile     # --init PILOT starts from the pilot's weights
-    python train.py --data DATA --out OUT --decay 600
-    python classifier.py --data DATA --out OUT
+    python train.py --data DATA --out OUT --steps {steps} --compile     # --init PILOT starts from the pilot's weights
+{last}    python classifier.py --data DATA --out OUT
     python export.py --out OUT --checkpoint {r['checkpoint']['file']} --model ../../models/reference --fp16
     python evaluate.py --data DATA --out OUT --checkpoint {r['checkpoint']['file']} --report ../../models/reference/evaluation.json --outliers ../../out/demo/embeddings.npy
     python card.py --model ../../models/reference
@@ -229,6 +232,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--model", required=True, help="folder of the exported model; the card becomes its README.md")
     p.add_argument("--report", help="evaluation.json (the model folder's)")
+    p.add_argument("--decay", type=int, default=0, help="how many of the checkpoint's steps were decay (train.py --decay)")
     p.add_argument("--notes", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "notes.md"))
     a = p.parse_args()
     with open(a.report or os.path.join(a.model, "evaluation.json")) as f:
@@ -242,7 +246,7 @@ def main():
         print("unet/model.onnx is not the one that was measured: run export.py and evaluate.py for the same checkpoint")
     plots(r, os.path.join(a.model, "pictures"))
     sizes = {name: os.path.getsize(os.path.join(a.model, name)) for name in names}
-    parts = [opening(r), notes(r, a.notes), facts(r, sizes), meaning(), response(r), classes(r), codec(r), use(), reproduce(r), hashes(a.model, names)]
+    parts = [opening(r), notes(r, a.notes), facts(r, sizes, a.decay), meaning(), response(r), classes(r), codec(r), use(), reproduce(r, a.decay), hashes(a.model, names)]
     with open(os.path.join(a.model, "README.md"), "w") as f:
         f.write("\n".join(part for part in parts if part))
     print(f"README.md: step {r['checkpoint']['step']}, {len(names)} files, {sum(sizes.values()) / 1e6:.1f} MB")

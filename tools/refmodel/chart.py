@@ -3,7 +3,7 @@ import math
 from html import escape
 
 COLOURS = ["#1d4ed8", "#c2410c", "#047857", "#6b7280"]
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 680, 340, 56, 16, 40, 46
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 680, 340, 72, 16, 40, 46
 
 
 def ticks(low, high, n=5):
