@@ -183,7 +183,7 @@ In `tools/refmodel` (packages in `requirements.txt`); DATA holds the archives, O
 {last}    python classifier.py --data DATA --out OUT
     python export.py --out OUT --checkpoint {r['checkpoint']['file']} --model ../../models/reference --fp16
     python evaluate.py --data DATA --out OUT --checkpoint {r['checkpoint']['file']} --report ../../models/reference/evaluation.json --outliers ../../out/demo/embeddings.npy
-    python card.py --model ../../models/reference
+    python card.py --model ../../models/reference{f" --decay {decay}" if decay else ""}
 
 Without `--init` the training starts from nothing and needs the pilot's {PILOT_STEPS:,} steps more. Figures vary with the machine's arithmetic; seeds are fixed.
 """

@@ -38,8 +38,9 @@ def lines(series, x_label, y_label, y_range=None, reverse=False, mark=None):
     for x in ticks(x0, x1, 10):
         out.append(f'<text x="{px(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:g}</text>')
     if mark:
+        side, anchor = (-5, "end") if px(mark[0]) > WIDTH / 2 else (5, "start")
         out.append(f'<line x1="{px(mark[0]):.1f}" x2="{px(mark[0]):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#9ca3af" stroke-dasharray="2 3"/>'
-                   f'<text x="{px(mark[0]) + 5:.1f}" y="{TOP + 12}" fill="#4b5563">{escape(mark[1])}</text>')
+                   f'<text x="{px(mark[0]) + side:.1f}" y="{TOP + 12}" text-anchor="{anchor}" fill="#4b5563">{escape(mark[1])}</text>')
     legend = LEFT
     for colour, (name, points, dashed) in zip(COLOURS, series):
         dash = ' stroke-dasharray="6 4"' if dashed else ""
