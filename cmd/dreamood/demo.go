@@ -52,10 +52,10 @@ const (
 	demoOutlierBatch = 32
 )
 
-// demoSet is an OOD set of the sample.
-var demoSets = []struct{ name, file string }{
-	{"textures", "ood_textures.zip"},
-	{"cifar100", "ood_cifar100.zip"},
+// demoSets are the OOD sets of the sample. apart says why one is left out of the mean over sets.
+var demoSets = []struct{ name, file, apart string }{
+	{"textures", "ood_textures.zip", ""},
+	{"cifar100", "ood_cifar100.zip", "the diffusion model was trained on such pictures"},
 }
 
 // demo is a run of the command: what it asks for, and what came of it.

@@ -163,8 +163,14 @@ func detectorOf(name string, t *trainerv1.Detector) report.Detector {
 	e := t.Evaluation
 	out := report.Detector{Name: name, Accuracy: e.IdAccuracy, IDCount: int(e.IdCount), IDScores: e.IdScores, Threshold: t.Threshold}
 	for _, o := range e.Ood {
+		apart := ""
+		for _, set := range demoSets {
+			if set.name == o.Name {
+				apart = set.apart
+			}
+		}
 		out.OOD = append(out.OOD, report.OODResult{
-			Name: o.Name, Count: int(o.Count), AUROC: o.Auroc, AUPRIn: o.AuprIn, AUPROut: o.AuprOut, FPR95: o.Fpr95,
+			Name: o.Name, Apart: apart, Count: int(o.Count), AUROC: o.Auroc, AUPRIn: o.AuprIn, AUPROut: o.AuprOut, FPR95: o.Fpr95,
 			FPR95OODPositive: o.Fpr95OodPositive, Scores: o.Scores, ROCFPR: o.RocFpr, ROCTPR: o.RocTpr,
 		})
 	}
