@@ -83,6 +83,14 @@ func (c checkpoint) write(t *train.Trainer, curve []Point) error {
 	return os.Rename(f.Name(), c.path)
 }
 
+// Path is the checkpoint of a task in a folder; "" where no folder is kept.
+func Path(folder, task string) string {
+	if folder == "" {
+		return ""
+	}
+	return filepath.Join(folder, task+".ckpt")
+}
+
 // Remove deletes a checkpoint whose task has ended, with what a process that was killed while writing left of it. A
 // missing one is no error.
 func Remove(path string) error {

@@ -130,3 +130,12 @@ func labels(in []int32) []int {
 	}
 	return out
 }
+
+// MeanStd is the mean and standard deviation per channel that the networks standardise pictures with.
+func MeanStd(ds *dataset.Dataset) (mean, std [3]float32) {
+	m, s := ds.MeanStd()
+	for c := range 3 {
+		mean[c], std[c] = float32(m[c]), float32(s[c])
+	}
+	return mean, std
+}

@@ -1,6 +1,7 @@
 package embedder
 
 import (
+	"cmp"
 	"math"
 
 	"github.com/dreamood/dreamood/internal/fault"
@@ -12,8 +13,8 @@ import (
 func settingsOf(q *embedderv1.TrainSpaceRequest) (Settings, error) {
 	t := q.GetTraining()
 	s := Settings{
-		Epochs: or(int(t.GetEpochs()), 12), Batch: or(int(t.GetBatchSize()), 128), Width: or(int(t.GetWidth()), 24),
-		BankPerClass: or(int(t.GetBankPerClass()), 500), Rate: t.GetLearningRate(), Seed: t.GetSeed(),
+		Epochs: cmp.Or(int(t.GetEpochs()), 12), Batch: cmp.Or(int(t.GetBatchSize()), 128), Width: cmp.Or(int(t.GetWidth()), 24),
+		BankPerClass: cmp.Or(int(t.GetBankPerClass()), 500), Rate: t.GetLearningRate(), Seed: t.GetSeed(),
 	}
 	if s.Rate == 0 {
 		s.Rate = 0.2
@@ -30,11 +31,4 @@ func settingsOf(q *embedderv1.TrainSpaceRequest) (Settings, error) {
 	c.That(s.BankPerClass >= 10, "training.bank_per_class", "%d; want at least 10", s.BankPerClass)
 	c.That(s.Rate > 0 && s.Rate <= 10 && !math.IsNaN(s.Rate), "training.learning_rate", "%g; want above 0, at most 10", s.Rate)
 	return s, c.Err()
-}
-
-func or(v, d int) int {
-	if v == 0 {
-		return d
-	}
-	return v
 }

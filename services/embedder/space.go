@@ -47,11 +47,11 @@ func TrainSpace(ctx context.Context, ds *dataset.Dataset, anchors []Anchor, s Se
 	if err != nil {
 		return Trained{}, err
 	}
-	mean, std := training.MeanStd()
+	mean, std := fit.MeanStd(training)
 	t, err := train.New(train.Spec{
 		Network: train.ResNet9(s.Width),
 		Head:    train.Cosine{Anchors: train.Array{Shape: []int{table.Rows, table.Cols}, Data: table.Data}, Temperature: Temperature},
-		Height:  ds.Size, Width: ds.Size, Mean: narrow(mean), Std: narrow(std),
+		Height:  ds.Size, Width: ds.Size, Mean: mean, Std: std,
 		Batch: min(s.Batch, training.Len()), Seed: s.Seed,
 	}, cfg)
 	if err != nil {
@@ -124,5 +124,3 @@ func nearest(logits []float32) (class int, cosine float32) {
 	}
 	return class, logits[class] * Temperature
 }
-
-func narrow(v [3]float64) [3]float32 { return [3]float32{float32(v[0]), float32(v[1]), float32(v[2])} }

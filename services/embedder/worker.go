@@ -139,9 +139,4 @@ func (s *Service) abandon(_ context.Context, run runs.Run) {
 	}
 }
 
-func (s *Service) checkpoint(run runs.Run) string {
-	if s.cfg.Checkpoints == "" {
-		return ""
-	}
-	return filepath.Join(s.cfg.Checkpoints, run.ID+".ckpt")
-}
+func (s *Service) checkpoint(run runs.Run) string { return fit.Path(s.cfg.Checkpoints, run.ID) }

@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -59,7 +60,7 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 	for i, e := range q.Embeddings {
 		c.That(len(e.Values) == int(space.Dimension), fmt.Sprintf("embeddings[%d]", i), "has %d values; want %d", len(e.Values), space.Dimension)
 	}
-	decoding, derr := decodingOf(q.Rendering, orDefault(space.Model, s.cfg.Model))
+	decoding, derr := decodingOf(q.Rendering, cmp.Or(space.Model, s.cfg.Model))
 	if err := fault.Join(c.Err(), derr); err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (s *Service) RenderSet(ctx context.Context, q *generatorv1.RenderSetRequest
 	if len(q.Classes) == 0 {
 		q.Classes = classNames(space)
 	}
-	decoding, derr := decodingOf(q.Rendering, orDefault(space.Model, s.cfg.Model))
+	decoding, derr := decodingOf(q.Rendering, cmp.Or(space.Model, s.cfg.Model))
 	for i, class := range q.Classes {
 		c.That(slices.Contains(classNames(space), class), fmt.Sprintf("classes[%d]", i), "%s has no class %q; it has %s", q.Space, class, classNames(space))
 		c.That(!slices.Contains(q.Classes[:i], class), fmt.Sprintf("classes[%d]", i), "%q is named twice", class)
@@ -205,11 +206,4 @@ func sourceOf(s generatorv1.Source) generatorv1.Source {
 		return generatorv1.Source_SOURCE_OUTLIERS
 	}
 	return s
-}
-
-func orDefault(v, d string) string {
-	if v == "" {
-		return d
-	}
-	return v
 }

@@ -2,6 +2,7 @@ package generator
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -46,7 +47,7 @@ func (s *Service) work(ctx context.Context, t *runs.Task) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	decoding, err := decodingOf(q.Rendering, orDefault(space.Model, s.cfg.Model))
+	decoding, err := decodingOf(q.Rendering, cmp.Or(space.Model, s.cfg.Model))
 	if err != nil {
 		return nil, runs.Drop(err)
 	}

@@ -45,10 +45,10 @@ func TrainDetector(ctx context.Context, ds, outliers *dataset.Dataset, s Setting
 	if err != nil {
 		return Trained{}, err
 	}
-	mean, std := training.MeanStd()
+	mean, std := fit.MeanStd(training)
 	head := train.Classifier{N: len(ds.Classes), Scale: featureScale}
 	spec := train.Spec{
-		Network: train.ResNet9(s.Width), Height: ds.Size, Width: ds.Size, Mean: narrow(mean), Std: narrow(std),
+		Network: train.ResNet9(s.Width), Height: ds.Size, Width: ds.Size, Mean: mean, Std: std,
 		Batch: min(s.Batch, training.Len()), Seed: s.Seed,
 	}
 	if outliers != nil {
@@ -84,8 +84,6 @@ func TrainDetector(ctx context.Context, ds, outliers *dataset.Dataset, s Setting
 	}
 	return out, errors.Join(err, model.Close())
 }
-
-func narrow(v [3]float64) [3]float32 { return [3]float32{float32(v[0]), float32(v[1]), float32(v[2])} }
 
 func widen(v []float32) []float64 {
 	out := make([]float64, len(v))

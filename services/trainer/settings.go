@@ -1,6 +1,8 @@
 package trainer
 
 import (
+	"cmp"
+
 	"github.com/dreamood/dreamood/internal/fault"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
@@ -8,10 +10,10 @@ import (
 // settingsOf fills defaults and reports every setting that is out of bounds.
 func settingsOf(t *trainerv1.DetectorTraining) (Settings, error) {
 	s := Settings{
-		Epochs: or(int(t.GetEpochs()), 12), Batch: or(int(t.GetBatchSize()), 128), Width: or(int(t.GetWidth()), 24),
-		Rate: or(t.GetLearningRate(), 0.2), Beta: or(t.GetBeta(), 2.5), Recall: or(t.GetTargetRecall(), 0.95), Seed: or(t.GetSeed(), 1),
+		Epochs: cmp.Or(int(t.GetEpochs()), 12), Batch: cmp.Or(int(t.GetBatchSize()), 128), Width: cmp.Or(int(t.GetWidth()), 24),
+		Rate: cmp.Or(t.GetLearningRate(), 0.2), Beta: cmp.Or(t.GetBeta(), 2.5), Recall: cmp.Or(t.GetTargetRecall(), 0.95), Seed: cmp.Or(t.GetSeed(), 1),
 	}
-	s.OutlierBatch = or(int(t.GetOutlierBatchSize()), s.Batch)
+	s.OutlierBatch = cmp.Or(int(t.GetOutlierBatchSize()), s.Batch)
 	var c fault.Checks
 	within := func(field string, v, low, high int) {
 		c.That(v >= low && v <= high, "training."+field, "%d; want %d to %d", v, low, high)
@@ -24,12 +26,4 @@ func settingsOf(t *trainerv1.DetectorTraining) (Settings, error) {
 	c.That(s.Beta > 0 && s.Beta <= 100, "training.beta", "%g; want above 0, at most 100", s.Beta)
 	c.That(s.Recall > 0 && s.Recall < 1, "training.target_recall", "%g; want above 0, below 1", s.Recall)
 	return s, c.Err()
-}
-
-func or[T comparable](v, d T) T {
-	var zero T
-	if v == zero {
-		return d
-	}
-	return v
 }

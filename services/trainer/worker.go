@@ -199,9 +199,4 @@ func (s *Service) finishEvaluation(ctx context.Context, run runs.Run) (string, e
 	})
 }
 
-func (s *Service) checkpoint(run runs.Run) string {
-	if s.cfg.Checkpoints == "" {
-		return ""
-	}
-	return filepath.Join(s.cfg.Checkpoints, run.ID+".ckpt")
-}
+func (s *Service) checkpoint(run runs.Run) string { return fit.Path(s.cfg.Checkpoints, run.ID) }
