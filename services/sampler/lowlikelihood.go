@@ -34,11 +34,11 @@ type prepared struct {
 }
 
 // prepare validates, normalises the bank and finds the boundary.
-func prepare(ctx context.Context, bank matrix.Matrix, p Params, d direction) (Sampler, error) {
-	if err := p.Validate(bank.Rows, bank.Cols); err != nil {
+func prepare(ctx context.Context, in Input, p Params, d direction) (Sampler, error) {
+	if err := p.Validate(in.Bank.Rows, in.Bank.Cols); err != nil {
 		return nil, err
 	}
-	unit, err := bank.Normalised()
+	unit, err := in.Bank.Normalised()
 	if err != nil {
 		return nil, fmt.Errorf("bank: %w", err)
 	}

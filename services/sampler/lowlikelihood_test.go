@@ -30,7 +30,7 @@ func testBank(n, d int) matrix.Matrix {
 }
 
 func mustPrepare(t testing.TB, m Method, bank matrix.Matrix, p Params) Sampler {
-	s, err := m.Prepare(context.Background(), bank, p)
+	s, err := m.Prepare(context.Background(), Input{Bank: bank}, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestAgainstSlowVersions(t *testing.T) {
 		p.Pick = rapid.IntRange(1, min(p.Select, 6)).Draw(t, "pick")
 		p.Keep = rapid.IntRange(1, min(p.Noises, 3)).Draw(t, "keep")
 		d := direction(rapid.Bool().Draw(t, "inward"))
-		s, err := prepare(context.Background(), testBank(n, dim), p, d)
+		s, err := prepare(context.Background(), Input{Bank: testBank(n, dim)}, p, d)
 		if err != nil {
 			t.Fatal(err)
 		}

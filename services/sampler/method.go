@@ -19,10 +19,23 @@ type Method interface {
 	// Defaults are the constants of its paper; [Params.FittedTo] adapts them
 	// to another bank.
 	Defaults() Params
-	// Prepare does the work that is the same for every sample of a class:
-	// bank is [N, D], of any norms, and is not kept. The result is safe for
-	// concurrent use and worth caching.
-	Prepare(ctx context.Context, bank matrix.Matrix, params Params) (Sampler, error)
+	// Prepare does the work that is the same for every sample of a class. The
+	// input is not kept, nor changed. The result is safe for concurrent use and
+	// worth caching.
+	Prepare(ctx context.Context, in Input, params Params) (Sampler, error)
+}
+
+// Input is what a class is prepared from.
+type Input struct {
+	Bank    matrix.Matrix // ID embeddings of the class [N, D], of any norms
+	Class   int           // row of Anchors and element of Banks that is this class
+	Anchors matrix.Matrix // token embeddings of all classes of the space [C, D]; only "boundary" needs them
+	// Banks gives the ID embeddings of all classes, for the methods that share a
+	// statistic between classes. It may be slow; nil where there is only Bank.
+	Banks func(ctx context.Context) ([]matrix.Matrix, error)
+	// Noise, where it has rows, replaces the random noise: [rounds·Noises, D],
+	// standard normal, before sigma. A range beyond its rounds is an error.
+	Noise matrix.Matrix
 }
 
 // A Sampler draws from the surroundings of one prepared class.

@@ -1,10 +1,6 @@
 package sampler
 
-import (
-	"context"
-
-	"github.com/dreamood/dreamood/internal/matrix"
-)
+import "context"
 
 // Inlier is the sampler of Dream-ID (Du, Sun, Zhu and Li, NeurIPS 2023, arXiv
 // 2309.13415): [KNN] turned inwards. It selects the points of a class with the
@@ -28,9 +24,9 @@ func (Inlier) Defaults() Params {
 
 // Prepare implements [Method]. A Select beyond the bank selects the whole bank,
 // because inliers may start anywhere in it.
-func (Inlier) Prepare(ctx context.Context, bank matrix.Matrix, params Params) (Sampler, error) {
-	if bank.Rows > 0 {
-		params.Select = min(params.Select, bank.Rows)
+func (Inlier) Prepare(ctx context.Context, in Input, params Params) (Sampler, error) {
+	if in.Bank.Rows > 0 {
+		params.Select = min(params.Select, in.Bank.Rows)
 	}
-	return prepare(ctx, bank, params, nearest)
+	return prepare(ctx, in, params, nearest)
 }

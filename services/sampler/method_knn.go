@@ -1,10 +1,6 @@
 package sampler
 
-import (
-	"context"
-
-	"github.com/dreamood/dreamood/internal/matrix"
-)
+import "context"
 
 // KNN is the sampler of Dream-OOD (Du, Sun, Zhu and Li, NeurIPS
 // 2023, arXiv 2309.13415): the points of a class with the largest distance to their K-th neighbour
@@ -27,6 +23,6 @@ func (KNN) Defaults() Params {
 }
 
 // Prepare implements [Method].
-func (KNN) Prepare(ctx context.Context, bank matrix.Matrix, params Params) (Sampler, error) {
-	return prepare(ctx, bank, params, farthest)
+func (KNN) Prepare(ctx context.Context, in Input, params Params) (Sampler, error) {
+	return prepare(ctx, in, params, farthest)
 }

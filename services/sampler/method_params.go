@@ -26,7 +26,13 @@ type Params struct {
 	Sigma  float64 // standard deviation of the noise per dimension; see SigmaForCosine
 	Keep   int     // candidates kept per picked point
 	Seed   uint64  // of all random draws
-	Mode   string  // "paper"; "" means the same
+	Mode   string  // "paper" or, for "knn" and "inlier", "reference"; "" means the first
+
+	Alpha  float64 // "boundary": length of one step
+	Steps  int     // "boundary": at most this many until the prediction flips
+	Beyond int     // "boundary": further steps after the flip
+	Lower  float64 // "pca-shell": quantile of the Mahalanobis distances, inner bound
+	Upper  float64 // "pca-shell": outer bound
 }
 
 // PerRound is the number of samples in one round.

@@ -66,7 +66,7 @@ func TestValidateReportsEveryProblem(t *testing.T) {
 	if err := (Params{}).Validate(0, 0); !errors.As(err, &ps) || len(ps) != 7 {
 		t.Errorf("zero parameters: %v", err)
 	}
-	if _, err := (KNN{}).Prepare(t.Context(), testBank(40, 16), KNN{}.Defaults()); !errors.As(err, &ps) {
+	if _, err := (KNN{}).Prepare(t.Context(), Input{Bank: testBank(40, 16)}, KNN{}.Defaults()); !errors.As(err, &ps) {
 		t.Errorf("Prepare of a small bank: %v", err)
 	}
 }
@@ -90,11 +90,11 @@ func TestBadBank(t *testing.T) {
 	p := Params{K: 1, Select: 1, Pick: 1, Noises: 1, Keep: 1, Sigma: 1}
 	bank := testBank(3, 4)
 	copy(bank.Row(1), make([]float32, 4))
-	if _, err := (KNN{}).Prepare(t.Context(), bank, p); err == nil || !strings.Contains(err.Error(), "bank: row 1 is zero") {
+	if _, err := (KNN{}).Prepare(t.Context(), Input{Bank: bank}, p); err == nil || !strings.Contains(err.Error(), "bank: row 1 is zero") {
 		t.Errorf("zero row: %v", err)
 	}
 	bank.Row(2)[3] = float32(math.NaN())
-	if _, err := (KNN{}).Prepare(t.Context(), bank, p); err == nil || !strings.Contains(err.Error(), "row 2, column 3 is NaN") {
+	if _, err := (KNN{}).Prepare(t.Context(), Input{Bank: bank}, p); err == nil || !strings.Contains(err.Error(), "row 2, column 3 is NaN") {
 		t.Errorf("NaN: %v", err)
 	}
 }

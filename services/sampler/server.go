@@ -82,7 +82,7 @@ func (s *Service) prepare(ctx context.Context, space, class string, q *samplerv1
 		return nil, nil, bank{}, violations(err)
 	}
 	sampler, err := s.prepared.get(key{b.ref, class, method.Name(), params}, func() (Sampler, error) {
-		return method.Prepare(ctx, b.rows, params)
+		return method.Prepare(ctx, Input{Bank: b.rows}, params)
 	})
 	return sampler, message(method.Name(), params), b, err
 }

@@ -260,7 +260,7 @@ def main():
     os.makedirs(a.pictures, exist_ok=True)
     file = os.path.join(a.out, a.checkpoint)
     model = m.Model(os.path.join(a.out, "tokenizer"), widths=tuple(int(w) for w in a.widths.split(",")))
-    step, history = train.load_ema(model, file)
+    step, history = m.load_ema(model, file)
     judge, sampler = j.Judge(os.path.join(a.out, "classifier.pt"), a.data, a.out), Sampler(model)
     parameters = {part: sum(q.numel() for q in getattr(model, part).parameters()) for part in ("unet", "text", "codec")}
     report = {"checkpoint": {"file": a.checkpoint, "sha256": j.sha256(file), "step": step}, "parameters": parameters,

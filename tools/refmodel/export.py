@@ -15,7 +15,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import model as m
-import train
 
 
 class Text(torch.nn.Module):
@@ -90,6 +89,24 @@ def write_json(path, value):
         f.write("\n")
 
 
+def export_parts(model, folder):
+    """Writes the four graphs of model into folder/<part>/model.onnx, weights as float32."""
+    c, h, length = model.cfg["channels"], model.cfg["hidden"], m.world.MAX_LENGTH
+    ids = torch.tensor([model.words.ids("a photo of a cat")] * 2)
+    with torch.no_grad():
+        export(Text(model.text), (ids,), ["input_ids"], ["last_hidden_state", "pooler_output"],
+               {"input_ids": {0: "batch_size", 1: "sequence_length"}, "last_hidden_state": {0: "batch_size", 1: "sequence_length"},
+                "pooler_output": {0: "batch_size"}}, os.path.join(folder, "text_encoder/model.onnx"))
+        export(Unet(model.unet), (torch.randn(2, c, 8, 8), torch.tensor(500.0), torch.randn(2, length, h)),
+               ["sample", "timestep", "encoder_hidden_states"], ["out_sample"],
+               {"sample": {0: "batch_size"}, "encoder_hidden_states": {0: "batch_size", 1: "sequence_length"}, "out_sample": {0: "batch_size"}},
+               os.path.join(folder, "unet/model.onnx"))
+        export(Decode(model.codec), (torch.randn(2, c, 8, 8),), ["latent_sample"], ["sample"],
+               {"latent_sample": {0: "batch_size"}, "sample": {0: "batch_size"}}, os.path.join(folder, "vae_decoder/model.onnx"))
+        export(Encode(model.codec), (torch.randn(2, 3, 32, 32),), ["sample"], ["latent_sample"],
+               {"sample": {0: "batch_size"}, "latent_sample": {0: "batch_size"}}, os.path.join(folder, "vae_encoder/model.onnx"))
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", required=True)
@@ -100,21 +117,8 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(2)
     model = m.Model(os.path.join(a.out, "tokenizer"), widths=tuple(int(w) for w in a.widths.split(",")))
-    step, _ = train.load_ema(model, os.path.join(a.out, a.checkpoint))
-    c, h, length = model.cfg["channels"], model.cfg["hidden"], m.world.MAX_LENGTH
-    ids = torch.tensor([model.words.ids("a photo of a cat")] * 2)
-    with torch.no_grad():
-        export(Text(model.text), (ids,), ["input_ids"], ["last_hidden_state", "pooler_output"],
-               {"input_ids": {0: "batch_size", 1: "sequence_length"}, "last_hidden_state": {0: "batch_size", 1: "sequence_length"},
-                "pooler_output": {0: "batch_size"}}, os.path.join(a.model, "text_encoder/model.onnx"))
-        export(Unet(model.unet), (torch.randn(2, c, 8, 8), torch.tensor(500.0), torch.randn(2, length, h)),
-               ["sample", "timestep", "encoder_hidden_states"], ["out_sample"],
-               {"sample": {0: "batch_size"}, "encoder_hidden_states": {0: "batch_size", 1: "sequence_length"}, "out_sample": {0: "batch_size"}},
-               os.path.join(a.model, "unet/model.onnx"))
-        export(Decode(model.codec), (torch.randn(2, c, 8, 8),), ["latent_sample"], ["sample"],
-               {"latent_sample": {0: "batch_size"}, "sample": {0: "batch_size"}}, os.path.join(a.model, "vae_decoder/model.onnx"))
-        export(Encode(model.codec), (torch.randn(2, 3, 32, 32),), ["sample"], ["latent_sample"],
-               {"sample": {0: "batch_size"}, "latent_sample": {0: "batch_size"}}, os.path.join(a.model, "vae_encoder/model.onnx"))
+    step, _ = m.load_ema(model, os.path.join(a.out, a.checkpoint))
+    export_parts(model, a.model)
     if a.fp16:
         for part in ("text_encoder", "unet"):
             to_half(os.path.join(a.model, part, "model.onnx"))

@@ -159,3 +159,15 @@ def warm_start(model, folder):
     c = load_file(f"{folder}/codec.safetensors")
     model.codec.set(c["W"].float(), c["mu"].float(), c["sc"].float())
     return taken
+
+
+def load_ema(model, path):
+    """Puts the averaged weights of a checkpoint into model; returns its step and loss history."""
+    s = torch.load(path, weights_only=False, map_location="cpu")
+    model.load(s["model"])
+    table = [model.table.weight]
+    for q, e in zip([q for q in model.params() if q is not table[0]] + table, s["ema"]):
+        q.data.copy_(e)
+    model.unet.eval()
+    model.text.eval()
+    return s["step"], s["history"]

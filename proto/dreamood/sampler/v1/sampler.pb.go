@@ -43,7 +43,21 @@ type Sampling struct {
 	// Candidates kept per boundary point and round; default 2.
 	Keep int32 `protobuf:"varint,7,opt,name=keep,proto3" json:"keep,omitempty"`
 	// Seed; default 1.
-	Seed          uint64 `protobuf:"varint,8,opt,name=seed,proto3" json:"seed,omitempty"`
+	Seed uint64 `protobuf:"varint,8,opt,name=seed,proto3" json:"seed,omitempty"`
+	// `paper` (default) picks what the paper describes; `reference` repeats the published code index for index, its
+	// scrambled picks included. Methods `knn` and `inlier` only.
+	Mode string `protobuf:"bytes,9,opt,name=mode,proto3" json:"mode,omitempty"`
+	// `boundary`: length of one step of the ascent, above 0; default 0.01.
+	Alpha float64 `protobuf:"fixed64,10,opt,name=alpha,proto3" json:"alpha,omitempty"`
+	// `boundary`: steps at most until the prediction flips, 1 to 1000; default 40.
+	Steps int32 `protobuf:"varint,11,opt,name=steps,proto3" json:"steps,omitempty"`
+	// `boundary`: steps taken beyond the flip, 0 to 1000; unset means 1.
+	Beyond *int32 `protobuf:"varint,12,opt,name=beyond,proto3,oneof" json:"beyond,omitempty"`
+	// `pca-shell`: quantiles of the ID embeddings' Mahalanobis distances that bound the shell, 0 < lower < upper < 1;
+	// default 0.95 and 0.99.
+	Lower float64 `protobuf:"fixed64,13,opt,name=lower,proto3" json:"lower,omitempty"`
+	// See `lower`.
+	Upper         float64 `protobuf:"fixed64,14,opt,name=upper,proto3" json:"upper,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -134,6 +148,48 @@ func (x *Sampling) GetSeed() uint64 {
 	return 0
 }
 
+func (x *Sampling) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *Sampling) GetAlpha() float64 {
+	if x != nil {
+		return x.Alpha
+	}
+	return 0
+}
+
+func (x *Sampling) GetSteps() int32 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
+func (x *Sampling) GetBeyond() int32 {
+	if x != nil && x.Beyond != nil {
+		return *x.Beyond
+	}
+	return 0
+}
+
+func (x *Sampling) GetLower() float64 {
+	if x != nil {
+		return x.Lower
+	}
+	return 0
+}
+
+func (x *Sampling) GetUpper() float64 {
+	if x != nil {
+		return x.Upper
+	}
+	return 0
+}
+
 // SampleOutliersRequest asks for embeddings of one class.
 type SampleOutliersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -216,11 +272,13 @@ func (x *SampleOutliersRequest) GetSampling() *Sampling {
 	return nil
 }
 
-// SampleOutliersResponse carries one sampled embedding.
+// SampleOutliersResponse carries one sampled embedding, or, as the last of the stream, the report.
 type SampleOutliersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The embedding.
-	Outlier       *Outlier `protobuf:"bytes,1,opt,name=outlier,proto3" json:"outlier,omitempty"`
+	Outlier *Outlier `protobuf:"bytes,1,opt,name=outlier,proto3" json:"outlier,omitempty"`
+	// What the request found; alone in the last response of a stream that ended well.
+	Report        *SamplingReport `protobuf:"bytes,2,opt,name=report,proto3" json:"report,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,6 +320,177 @@ func (x *SampleOutliersResponse) GetOutlier() *Outlier {
 	return nil
 }
 
+func (x *SampleOutliersResponse) GetReport() *SamplingReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// SamplingReport says what sampling did in one class. Distances are squared L2 between unit vectors, 0 to 4, to the
+// K-th nearest ID embedding of the class; quantiles are those at 0, 5, 25, 50, 75, 95 and 100 %.
+type SamplingReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The class.
+	Class string `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
+	// ID embeddings in the bank of the class.
+	BankSize int32 `protobuf:"varint,2,opt,name=bank_size,json=bankSize,proto3" json:"bank_size,omitempty"`
+	// Points that samples start from.
+	BoundarySize int32 `protobuf:"varint,3,opt,name=boundary_size,json=boundarySize,proto3" json:"boundary_size,omitempty"`
+	// Samples that this report is about: those of the request.
+	Samples int32 `protobuf:"varint,4,opt,name=samples,proto3" json:"samples,omitempty"`
+	// Different boundary points that they come from.
+	Sources int32 `protobuf:"varint,5,opt,name=sources,proto3" json:"sources,omitempty"`
+	// Distances of the ID embeddings within the bank.
+	IdQuantiles []float32 `protobuf:"fixed32,6,rep,packed,name=id_quantiles,json=idQuantiles,proto3" json:"id_quantiles,omitempty"`
+	// Distances of the boundary points.
+	BoundaryQuantiles []float32 `protobuf:"fixed32,7,rep,packed,name=boundary_quantiles,json=boundaryQuantiles,proto3" json:"boundary_quantiles,omitempty"`
+	// Distances of the samples.
+	SampleQuantiles []float32 `protobuf:"fixed32,8,rep,packed,name=sample_quantiles,json=sampleQuantiles,proto3" json:"sample_quantiles,omitempty"`
+	// Share of the samples that lie farther out than any ID embedding of the class, 0 to 1.
+	BeyondId float32 `protobuf:"fixed32,9,opt,name=beyond_id,json=beyondId,proto3" json:"beyond_id,omitempty"`
+	// Share of the samples whose nearest ID embedding, over all classes, is of another class, 0 to 1.
+	Foreign float32 `protobuf:"fixed32,10,opt,name=foreign,proto3" json:"foreign,omitempty"`
+	// Mean cosine of the samples to their boundary point.
+	MeanSourceCosine float32 `protobuf:"fixed32,11,opt,name=mean_source_cosine,json=meanSourceCosine,proto3" json:"mean_source_cosine,omitempty"`
+	// Mean cosine of the samples to the anchor of the class.
+	MeanAnchorCosine float32 `protobuf:"fixed32,12,opt,name=mean_anchor_cosine,json=meanAnchorCosine,proto3" json:"mean_anchor_cosine,omitempty"`
+	// What a user should look at, with the remedy: sigma so large that samples are noise, so small that they are ID.
+	Warnings []string `protobuf:"bytes,13,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// The settings after defaults.
+	Sampling      *Sampling `protobuf:"bytes,14,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SamplingReport) Reset() {
+	*x = SamplingReport{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SamplingReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SamplingReport) ProtoMessage() {}
+
+func (x *SamplingReport) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SamplingReport.ProtoReflect.Descriptor instead.
+func (*SamplingReport) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SamplingReport) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *SamplingReport) GetBankSize() int32 {
+	if x != nil {
+		return x.BankSize
+	}
+	return 0
+}
+
+func (x *SamplingReport) GetBoundarySize() int32 {
+	if x != nil {
+		return x.BoundarySize
+	}
+	return 0
+}
+
+func (x *SamplingReport) GetSamples() int32 {
+	if x != nil {
+		return x.Samples
+	}
+	return 0
+}
+
+func (x *SamplingReport) GetSources() int32 {
+	if x != nil {
+		return x.Sources
+	}
+	return 0
+}
+
+func (x *SamplingReport) GetIdQuantiles() []float32 {
+	if x != nil {
+		return x.IdQuantiles
+	}
+	return nil
+}
+
+func (x *SamplingReport) GetBoundaryQuantiles() []float32 {
+	if x != nil {
+		return x.BoundaryQuantiles
+	}
+	return nil
+}
+
+func (x *SamplingReport) GetSampleQuantiles() []float32 {
+	if x != nil {
+		return x.SampleQuantiles
+	}
+	return nil
+}
+
+func (x *SamplingReport) GetBeyondId() float32 {
+	if x != nil {
+		return x.BeyondId
+	}
+	return 0
+}
+
+func (x *SamplingReport) GetForeign() float32 {
+	if x != nil {
+		return x.Foreign
+	}
+	return 0
+}
+
+func (x *SamplingReport) GetMeanSourceCosine() float32 {
+	if x != nil {
+		return x.MeanSourceCosine
+	}
+	return 0
+}
+
+func (x *SamplingReport) GetMeanAnchorCosine() float32 {
+	if x != nil {
+		return x.MeanAnchorCosine
+	}
+	return 0
+}
+
+func (x *SamplingReport) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *SamplingReport) GetSampling() *Sampling {
+	if x != nil {
+		return x.Sampling
+	}
+	return nil
+}
+
 // Outlier is a sampled embedding.
 type Outlier struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -289,7 +518,7 @@ type Outlier struct {
 
 func (x *Outlier) Reset() {
 	*x = Outlier{}
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[3]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +530,7 @@ func (x *Outlier) String() string {
 func (*Outlier) ProtoMessage() {}
 
 func (x *Outlier) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[3]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +543,7 @@ func (x *Outlier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
 func (*Outlier) Descriptor() ([]byte, []int) {
-	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{3}
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Outlier) GetClass() string {
@@ -395,7 +624,7 @@ type DescribeBoundaryRequest struct {
 
 func (x *DescribeBoundaryRequest) Reset() {
 	*x = DescribeBoundaryRequest{}
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[4]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +636,7 @@ func (x *DescribeBoundaryRequest) String() string {
 func (*DescribeBoundaryRequest) ProtoMessage() {}
 
 func (x *DescribeBoundaryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[4]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +649,7 @@ func (x *DescribeBoundaryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBoundaryRequest.ProtoReflect.Descriptor instead.
 func (*DescribeBoundaryRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{4}
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DescribeBoundaryRequest) GetSpace() string {
@@ -459,7 +688,7 @@ type DescribeBoundaryResponse struct {
 
 func (x *DescribeBoundaryResponse) Reset() {
 	*x = DescribeBoundaryResponse{}
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[5]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +700,7 @@ func (x *DescribeBoundaryResponse) String() string {
 func (*DescribeBoundaryResponse) ProtoMessage() {}
 
 func (x *DescribeBoundaryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[5]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +713,7 @@ func (x *DescribeBoundaryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBoundaryResponse.ProtoReflect.Descriptor instead.
 func (*DescribeBoundaryResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{5}
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DescribeBoundaryResponse) GetSampling() *Sampling {
@@ -521,7 +750,7 @@ type BoundaryPoint struct {
 
 func (x *BoundaryPoint) Reset() {
 	*x = BoundaryPoint{}
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[6]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +762,7 @@ func (x *BoundaryPoint) String() string {
 func (*BoundaryPoint) ProtoMessage() {}
 
 func (x *BoundaryPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[6]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +775,7 @@ func (x *BoundaryPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BoundaryPoint.ProtoReflect.Descriptor instead.
 func (*BoundaryPoint) Descriptor() ([]byte, []int) {
-	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{6}
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BoundaryPoint) GetRow() int32 {
@@ -572,7 +801,7 @@ type ListMethodsRequest struct {
 
 func (x *ListMethodsRequest) Reset() {
 	*x = ListMethodsRequest{}
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[7]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +813,7 @@ func (x *ListMethodsRequest) String() string {
 func (*ListMethodsRequest) ProtoMessage() {}
 
 func (x *ListMethodsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[7]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +826,7 @@ func (x *ListMethodsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMethodsRequest.ProtoReflect.Descriptor instead.
 func (*ListMethodsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{7}
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{8}
 }
 
 // ListMethodsResponse holds the methods.
@@ -611,7 +840,7 @@ type ListMethodsResponse struct {
 
 func (x *ListMethodsResponse) Reset() {
 	*x = ListMethodsResponse{}
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[8]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +852,7 @@ func (x *ListMethodsResponse) String() string {
 func (*ListMethodsResponse) ProtoMessage() {}
 
 func (x *ListMethodsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[8]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +865,7 @@ func (x *ListMethodsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMethodsResponse.ProtoReflect.Descriptor instead.
 func (*ListMethodsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{8}
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListMethodsResponse) GetMethods() []*Method {
@@ -661,7 +890,7 @@ type Method struct {
 
 func (x *Method) Reset() {
 	*x = Method{}
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[9]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +902,7 @@ func (x *Method) String() string {
 func (*Method) ProtoMessage() {}
 
 func (x *Method) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[9]
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +915,7 @@ func (x *Method) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Method.ProtoReflect.Descriptor instead.
 func (*Method) Descriptor() ([]byte, []int) {
-	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{9}
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Method) GetName() string {
@@ -714,7 +943,7 @@ var File_dreamood_sampler_v1_sampler_proto protoreflect.FileDescriptor
 
 const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\n" +
-	"!dreamood/sampler/v1/sampler.proto\x12\x13dreamood.sampler.v1\"\xb2\x01\n" +
+	"!dreamood/sampler/v1/sampler.proto\x12\x13dreamood.sampler.v1\"\xc6\x02\n" +
 	"\bSampling\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\f\n" +
 	"\x01k\x18\x02 \x01(\x05R\x01k\x12\x16\n" +
@@ -723,15 +952,40 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\x06noises\x18\x05 \x01(\x05R\x06noises\x12\x14\n" +
 	"\x05sigma\x18\x06 \x01(\x01R\x05sigma\x12\x12\n" +
 	"\x04keep\x18\a \x01(\x05R\x04keep\x12\x12\n" +
-	"\x04seed\x18\b \x01(\x04R\x04seed\"\xac\x01\n" +
+	"\x04seed\x18\b \x01(\x04R\x04seed\x12\x12\n" +
+	"\x04mode\x18\t \x01(\tR\x04mode\x12\x14\n" +
+	"\x05alpha\x18\n" +
+	" \x01(\x01R\x05alpha\x12\x14\n" +
+	"\x05steps\x18\v \x01(\x05R\x05steps\x12\x1b\n" +
+	"\x06beyond\x18\f \x01(\x05H\x00R\x06beyond\x88\x01\x01\x12\x14\n" +
+	"\x05lower\x18\r \x01(\x01R\x05lower\x12\x14\n" +
+	"\x05upper\x18\x0e \x01(\x01R\x05upperB\t\n" +
+	"\a_beyond\"\xac\x01\n" +
 	"\x15SampleOutliersRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x05R\x05count\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x05R\x06offset\x129\n" +
-	"\bsampling\x18\x05 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\"P\n" +
+	"\bsampling\x18\x05 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\"\x8d\x01\n" +
 	"\x16SampleOutliersResponse\x126\n" +
-	"\aoutlier\x18\x01 \x01(\v2\x1c.dreamood.sampler.v1.OutlierR\aoutlier\"\xed\x01\n" +
+	"\aoutlier\x18\x01 \x01(\v2\x1c.dreamood.sampler.v1.OutlierR\aoutlier\x12;\n" +
+	"\x06report\x18\x02 \x01(\v2#.dreamood.sampler.v1.SamplingReportR\x06report\"\x83\x04\n" +
+	"\x0eSamplingReport\x12\x14\n" +
+	"\x05class\x18\x01 \x01(\tR\x05class\x12\x1b\n" +
+	"\tbank_size\x18\x02 \x01(\x05R\bbankSize\x12#\n" +
+	"\rboundary_size\x18\x03 \x01(\x05R\fboundarySize\x12\x18\n" +
+	"\asamples\x18\x04 \x01(\x05R\asamples\x12\x18\n" +
+	"\asources\x18\x05 \x01(\x05R\asources\x12!\n" +
+	"\fid_quantiles\x18\x06 \x03(\x02R\vidQuantiles\x12-\n" +
+	"\x12boundary_quantiles\x18\a \x03(\x02R\x11boundaryQuantiles\x12)\n" +
+	"\x10sample_quantiles\x18\b \x03(\x02R\x0fsampleQuantiles\x12\x1b\n" +
+	"\tbeyond_id\x18\t \x01(\x02R\bbeyondId\x12\x18\n" +
+	"\aforeign\x18\n" +
+	" \x01(\x02R\aforeign\x12,\n" +
+	"\x12mean_source_cosine\x18\v \x01(\x02R\x10meanSourceCosine\x12,\n" +
+	"\x12mean_anchor_cosine\x18\f \x01(\x02R\x10meanAnchorCosine\x12\x1a\n" +
+	"\bwarnings\x18\r \x03(\tR\bwarnings\x129\n" +
+	"\bsampling\x18\x0e \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\"\xed\x01\n" +
 	"\aOutlier\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x16\n" +
@@ -777,38 +1031,41 @@ func file_dreamood_sampler_v1_sampler_proto_rawDescGZIP() []byte {
 	return file_dreamood_sampler_v1_sampler_proto_rawDescData
 }
 
-var file_dreamood_sampler_v1_sampler_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_dreamood_sampler_v1_sampler_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_dreamood_sampler_v1_sampler_proto_goTypes = []any{
 	(*Sampling)(nil),                 // 0: dreamood.sampler.v1.Sampling
 	(*SampleOutliersRequest)(nil),    // 1: dreamood.sampler.v1.SampleOutliersRequest
 	(*SampleOutliersResponse)(nil),   // 2: dreamood.sampler.v1.SampleOutliersResponse
-	(*Outlier)(nil),                  // 3: dreamood.sampler.v1.Outlier
-	(*DescribeBoundaryRequest)(nil),  // 4: dreamood.sampler.v1.DescribeBoundaryRequest
-	(*DescribeBoundaryResponse)(nil), // 5: dreamood.sampler.v1.DescribeBoundaryResponse
-	(*BoundaryPoint)(nil),            // 6: dreamood.sampler.v1.BoundaryPoint
-	(*ListMethodsRequest)(nil),       // 7: dreamood.sampler.v1.ListMethodsRequest
-	(*ListMethodsResponse)(nil),      // 8: dreamood.sampler.v1.ListMethodsResponse
-	(*Method)(nil),                   // 9: dreamood.sampler.v1.Method
+	(*SamplingReport)(nil),           // 3: dreamood.sampler.v1.SamplingReport
+	(*Outlier)(nil),                  // 4: dreamood.sampler.v1.Outlier
+	(*DescribeBoundaryRequest)(nil),  // 5: dreamood.sampler.v1.DescribeBoundaryRequest
+	(*DescribeBoundaryResponse)(nil), // 6: dreamood.sampler.v1.DescribeBoundaryResponse
+	(*BoundaryPoint)(nil),            // 7: dreamood.sampler.v1.BoundaryPoint
+	(*ListMethodsRequest)(nil),       // 8: dreamood.sampler.v1.ListMethodsRequest
+	(*ListMethodsResponse)(nil),      // 9: dreamood.sampler.v1.ListMethodsResponse
+	(*Method)(nil),                   // 10: dreamood.sampler.v1.Method
 }
 var file_dreamood_sampler_v1_sampler_proto_depIdxs = []int32{
 	0,  // 0: dreamood.sampler.v1.SampleOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
-	3,  // 1: dreamood.sampler.v1.SampleOutliersResponse.outlier:type_name -> dreamood.sampler.v1.Outlier
-	0,  // 2: dreamood.sampler.v1.DescribeBoundaryRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
-	0,  // 3: dreamood.sampler.v1.DescribeBoundaryResponse.sampling:type_name -> dreamood.sampler.v1.Sampling
-	6,  // 4: dreamood.sampler.v1.DescribeBoundaryResponse.points:type_name -> dreamood.sampler.v1.BoundaryPoint
-	9,  // 5: dreamood.sampler.v1.ListMethodsResponse.methods:type_name -> dreamood.sampler.v1.Method
-	0,  // 6: dreamood.sampler.v1.Method.defaults:type_name -> dreamood.sampler.v1.Sampling
-	1,  // 7: dreamood.sampler.v1.SamplerService.SampleOutliers:input_type -> dreamood.sampler.v1.SampleOutliersRequest
-	4,  // 8: dreamood.sampler.v1.SamplerService.DescribeBoundary:input_type -> dreamood.sampler.v1.DescribeBoundaryRequest
-	7,  // 9: dreamood.sampler.v1.SamplerService.ListMethods:input_type -> dreamood.sampler.v1.ListMethodsRequest
-	2,  // 10: dreamood.sampler.v1.SamplerService.SampleOutliers:output_type -> dreamood.sampler.v1.SampleOutliersResponse
-	5,  // 11: dreamood.sampler.v1.SamplerService.DescribeBoundary:output_type -> dreamood.sampler.v1.DescribeBoundaryResponse
-	8,  // 12: dreamood.sampler.v1.SamplerService.ListMethods:output_type -> dreamood.sampler.v1.ListMethodsResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	4,  // 1: dreamood.sampler.v1.SampleOutliersResponse.outlier:type_name -> dreamood.sampler.v1.Outlier
+	3,  // 2: dreamood.sampler.v1.SampleOutliersResponse.report:type_name -> dreamood.sampler.v1.SamplingReport
+	0,  // 3: dreamood.sampler.v1.SamplingReport.sampling:type_name -> dreamood.sampler.v1.Sampling
+	0,  // 4: dreamood.sampler.v1.DescribeBoundaryRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	0,  // 5: dreamood.sampler.v1.DescribeBoundaryResponse.sampling:type_name -> dreamood.sampler.v1.Sampling
+	7,  // 6: dreamood.sampler.v1.DescribeBoundaryResponse.points:type_name -> dreamood.sampler.v1.BoundaryPoint
+	10, // 7: dreamood.sampler.v1.ListMethodsResponse.methods:type_name -> dreamood.sampler.v1.Method
+	0,  // 8: dreamood.sampler.v1.Method.defaults:type_name -> dreamood.sampler.v1.Sampling
+	1,  // 9: dreamood.sampler.v1.SamplerService.SampleOutliers:input_type -> dreamood.sampler.v1.SampleOutliersRequest
+	5,  // 10: dreamood.sampler.v1.SamplerService.DescribeBoundary:input_type -> dreamood.sampler.v1.DescribeBoundaryRequest
+	8,  // 11: dreamood.sampler.v1.SamplerService.ListMethods:input_type -> dreamood.sampler.v1.ListMethodsRequest
+	2,  // 12: dreamood.sampler.v1.SamplerService.SampleOutliers:output_type -> dreamood.sampler.v1.SampleOutliersResponse
+	6,  // 13: dreamood.sampler.v1.SamplerService.DescribeBoundary:output_type -> dreamood.sampler.v1.DescribeBoundaryResponse
+	9,  // 14: dreamood.sampler.v1.SamplerService.ListMethods:output_type -> dreamood.sampler.v1.ListMethodsResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_sampler_v1_sampler_proto_init() }
@@ -816,13 +1073,14 @@ func file_dreamood_sampler_v1_sampler_proto_init() {
 	if File_dreamood_sampler_v1_sampler_proto != nil {
 		return
 	}
+	file_dreamood_sampler_v1_sampler_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_sampler_v1_sampler_proto_rawDesc), len(file_dreamood_sampler_v1_sampler_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
