@@ -17,7 +17,7 @@ import world
 
 BATCH = 128
 PILOT_STEPS = 3994  # of the pilot, whose weights the training starts from
-EARLIER_RULE = 500  # the first steps of the run were made with an earlier form of conditioning.py (narrower fade, no leaning)
+EARLIER_SHARE = 0.4  # of exact words in the batches of the runs before the last one (train.EXACT)
 SKIP = {"README.md", "evaluation.json"}
 
 
@@ -56,16 +56,18 @@ def row(r, cosine):
 def facts(r, sizes, decay):
     n, k = r["parameters"], r["config"]
     step = r["checkpoint"]["step"]
-    decay_text = f", the last {decay} with the learning rate going down to 0" if decay else ""
     seen = lambda steps: f"{steps * BATCH:,} pictures"
+    earlier = sum(e["step"] for e in r.get("earlier", []))
+    before = f"{earlier:,} steps ({seen(earlier)}) with the conditioning below and {percent(EARLIER_SHARE)} exact words, then " if earlier else ""
+    decay_text = f", the last {decay} with the learning rate going down to 0" if decay else ""
     rows = [
         ["Tokenizer", f"byte-level BPE as CLIP's, {k['vocabulary']} tokens; every word of the prompts and class names is one token; {k['length']} positions"],
         ["Text encoder", f"CLIPTextModel, {k['layers']} layers of {k['hidden']}, {n['text'] / 1e6:.2f} M parameters"],
         ["U-Net", f"UNet2DConditionModel, widths {' and '.join(map(str, k['widths']))}, one block per level, cross-attention at each, {n['unet'] / 1e6:.2f} M parameters"],
-        ["Codec", f"linear: 4×4 patches on their first {k['channels']} principal components, a strided convolution and its transpose; latents {k['channels']}×8×8; {n['codec']:,} parameters"],
+        ["Codec", f"linear: 4×4 patches on their first {k['channels']} principal components, a strided convolution and its transpose; latents {k['channels']}×8×8; {n['codec']:,} parameters. After the linear decoder a small convolutional network ({n['refine'] / 1e3:.0f} k parameters, trained on real pictures) takes the patches' borders away"],
         ["Diffusion", "1,000 steps, scaled-linear β 0.00085 to 0.012, v-prediction, min-SNR-5 weights; sampled with DDIM or PNDM and classifier-free guidance"],
         ["Files", f"ONNX, {sum(sizes.values()) / 1e6:.1f} MB in all; large weights are stored as float16 and computed with as float32"],
-        ["Training", f"started from the pilot's weights ({PILOT_STEPS:,} steps of {BATCH}, {seen(PILOT_STEPS)}, same data, with noise on the embeddings), then {step:,} steps of {BATCH} ({seen(step)}) with the conditioning below (the first {EARLIER_RULE} with an earlier form of it: a fade nearer to the word, no lean to related words){decay_text}; AdamW, bfloat16 on two CPU cores, averaged weights"],
+        ["Training", f"started from the pilot's weights ({PILOT_STEPS:,} steps of {BATCH}, {seen(PILOT_STEPS)}, same data, with noise on the embeddings), then {before}{step:,} steps ({seen(step)}) as told below{decay_text}; AdamW, bfloat16 on two CPU cores, averaged weights"],
         ["Data", "training sets of CIFAR-10 (50,000) and CIFAR-100 (50,000), stored as JPEG of quality 92, and their mirror images; 60 % of the chosen classes are CIFAR-10's"],
         ["Prompts", f"{len(world.TEMPLATES)} templates: " + ", ".join(f"“{t}”" for t in world.TEMPLATES) + f"; empty in {percent(train.NULL)} of the cases, for guidance"],
     ]
@@ -180,7 +182,8 @@ def reproduce(r, decay):
 In `tools/refmodel` (packages in `requirements.txt`); DATA holds the archives, OUT the checkpoints:
 
     python train.py --data DATA --out OUT --steps {steps} --compile     # --init PILOT starts from the pilot's weights
-{last}    python classifier.py --data DATA --out OUT
+{last}    python decoder.py --data DATA --out OUT
+    python classifier.py --data DATA --out OUT
     python export.py --out OUT --checkpoint {r['checkpoint']['file']} --model ../../models/reference --fp16
     python evaluate.py --data DATA --out OUT --checkpoint {r['checkpoint']['file']} --report ../../models/reference/evaluation.json --outliers ../../out/demo/embeddings.npy
     python card.py --model ../../models/reference{f" --decay {decay}" if decay else ""}
@@ -212,7 +215,11 @@ def plots(r, folder):
     response = chart.lines([("given to the class", points(lambda p: p["share"]), False), ("mean confidence", points(lambda p: p["confidence"]), False),
                             ("asked for in training", points(lambda p: p["intended"]["share"]), True)],
                            "cosine of the embedding to the class's word", "share of pictures", (0, 1), reverse=True, mark=mark)
-    loss = chart.lines([("loss", [tuple(p) for p in r["history"]], False)], "step", "loss")
+    at, points = 0, []
+    for part in [*r.get("earlier", []), {"step": 0, "history": r["history"]}]:
+        points += [(at + step, value) for step, value in part["history"]]
+        at += part["step"]
+    loss = chart.lines([("loss", points, False)], "step", "loss")
     for name, text in (("response.svg", response), ("loss.svg", loss)):
         with open(os.path.join(folder, name), "w") as f:
             f.write(text)

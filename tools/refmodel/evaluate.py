@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 import classifier
+import decoder
 import judge as j
 import model as m
 import pictures
@@ -200,8 +201,7 @@ def codec(s, judge, a):
     """What is lost in the latents alone: PSNR of 2,000 test pictures, every fifth of each class."""
     x, y = classifier.read_zip(os.path.join(a.data, "cifar10_test.zip"))
     x = classifier.to_float(x[np.concatenate([np.flatnonzero(y == k)[::5] for k in range(10)])]) * 2 - 1
-    c = s.model.codec
-    back = ((c.decode(c.encode(x)).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+    back = ((s.model.decode(s.model.codec.encode(x)).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
     error = (back - x).pow(2).mean((1, 2, 3))
     own = np.repeat(np.arange(10), 200)
     probs, _ = judge.look(back)
@@ -239,6 +239,7 @@ def arguments():
     p.add_argument("--outliers", help="embeddings.npy of a demo, [10, N, H]")
     p.add_argument("--onnx", help="folder of the exported model: run its U-Net with onnxruntime")
     p.add_argument("--parts", default=PARTS, type=lambda text: text.split(","), help="of " + ",".join(PARTS))
+    p.add_argument("--continues", action="store_true", help="the training started from the model that the report is about")
     p.add_argument("--widths", default="112,208")
     p.add_argument("--threads", type=int, default=2)
     a = p.parse_args()
@@ -261,8 +262,9 @@ def main():
     file = os.path.join(a.out, a.checkpoint)
     model = m.Model(os.path.join(a.out, "tokenizer"), widths=tuple(int(w) for w in a.widths.split(",")))
     step, history = m.load_ema(model, file)
+    decoder.load(model, a.out)
     judge, sampler = j.Judge(os.path.join(a.out, "classifier.pt"), a.data, a.out), Sampler(model)
-    parameters = {part: sum(q.numel() for q in getattr(model, part).parameters()) for part in ("unet", "text", "codec")}
+    parameters = {part: sum(q.numel() for q in getattr(model, part).parameters()) for part in ("unet", "text", "codec", "refine")}
     report = {"checkpoint": {"file": a.checkpoint, "sha256": j.sha256(file), "step": step}, "parameters": parameters,
               "config": {**model.cfg, "length": world.MAX_LENGTH, "vocabulary": len(model.words.vocab), "layers": model.text.config.num_hidden_layers},
               "history": history[:: max(1, len(history) // 100)], "sampling": {"prompt": PROMPT, "steps": STEPS, "scheduler": "DDIM", "guidance": GRID_GUIDANCE}}
@@ -270,7 +272,9 @@ def main():
         with open(a.report) as f:
             old = json.load(f)
         if old["checkpoint"] == report["checkpoint"] and old["classifier"]["sha256"] == judge.sha:
-            report |= {k: old[k] for k in PARTS + ["seconds"] if k in old}
+            report |= {k: old[k] for k in PARTS + ["seconds", "earlier"] if k in old}
+        elif a.continues:
+            report["earlier"] = old.get("earlier", []) + [{"step": old["checkpoint"]["step"], "history": old["history"]}]
     report["classifier"] = {"test_accuracy": judge.accuracy, "sha256": judge.sha, "components": j.COMPONENTS, "variance_kept": judge.kept,
                             "sure": judge.sure, "fcd_classes_world": judge.scale}
     report["anchors"] = anchors(sampler)

@@ -14,6 +14,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+import decoder
 import model as m
 
 
@@ -37,12 +38,12 @@ class Unet(torch.nn.Module):
 
 
 class Decode(torch.nn.Module):
-    def __init__(self, codec):
+    def __init__(self, codec, refine):
         super().__init__()
-        self.codec = codec
+        self.codec, self.refine = codec, refine
 
     def forward(self, latent_sample):
-        return self.codec.decode(latent_sample)
+        return self.refine(self.codec.decode(latent_sample), latent_sample)
 
 
 class Encode(torch.nn.Module):
@@ -101,7 +102,7 @@ def export_parts(model, folder):
                ["sample", "timestep", "encoder_hidden_states"], ["out_sample"],
                {"sample": {0: "batch_size"}, "encoder_hidden_states": {0: "batch_size", 1: "sequence_length"}, "out_sample": {0: "batch_size"}},
                os.path.join(folder, "unet/model.onnx"))
-        export(Decode(model.codec), (torch.randn(2, c, 8, 8),), ["latent_sample"], ["sample"],
+        export(Decode(model.codec, model.refine), (torch.randn(2, c, 8, 8),), ["latent_sample"], ["sample"],
                {"latent_sample": {0: "batch_size"}, "sample": {0: "batch_size"}}, os.path.join(folder, "vae_decoder/model.onnx"))
         export(Encode(model.codec), (torch.randn(2, 3, 32, 32),), ["sample"], ["latent_sample"],
                {"sample": {0: "batch_size"}, "latent_sample": {0: "batch_size"}}, os.path.join(folder, "vae_encoder/model.onnx"))
@@ -118,6 +119,7 @@ def main():
     torch.set_num_threads(2)
     model = m.Model(os.path.join(a.out, "tokenizer"), widths=tuple(int(w) for w in a.widths.split(",")))
     step, _ = m.load_ema(model, os.path.join(a.out, a.checkpoint))
+    decoder.load(model, a.out)
     export_parts(model, a.model)
     if a.fp16:
         for part in ("text_encoder", "unet"):

@@ -60,6 +60,26 @@ class Codec(nn.Module):
         return self.dec(z) + self.mean
 
 
+class Refine(nn.Module):
+    """What a linear codec cannot see: a small convolutional network on the latents and the linear picture, added to it.
+
+    forward: pictures [N, 3, 32, 32] of the linear codec, latents [N, C, 8, 8] → pictures. Its last layer starts at zero,
+    so an untrained one changes nothing. It takes the borders of the 4×4 patches away; see decoder.py.
+    """
+
+    def __init__(self, channels=12, deep=96, wide=24):
+        super().__init__()
+        self.deep = nn.Sequential(nn.Conv2d(channels, deep, 3, padding=1), nn.SiLU(), nn.Conv2d(deep, deep, 3, padding=1), nn.SiLU(),
+                                  nn.Conv2d(deep, 16 * wide, 1), nn.PixelShuffle(4))
+        self.wide = nn.Sequential(nn.Conv2d(wide + 3, wide, 3, padding=1), nn.SiLU(), nn.Conv2d(wide, wide, 3, padding=1), nn.SiLU(),
+                                  nn.Conv2d(wide, 3, 3, padding=1))
+        nn.init.zeros_(self.wide[-1].weight)
+        nn.init.zeros_(self.wide[-1].bias)
+
+    def forward(self, x, z):
+        return x + self.wide(torch.cat([x, self.deep(z)], 1))
+
+
 def build(channels, hidden, vocab_size, widths, heads=4):
     text = CLIPTextModel(CLIPTextConfig(
         vocab_size=vocab_size, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=2, num_attention_heads=4,
@@ -81,6 +101,7 @@ class Model:
         self.text, self.unet = build(channels, hidden, len(self.words.vocab), widths)
         self.codec = Codec(channels)
         self.codec.register_buffer("mean", torch.zeros(1, 3, 32, 32))
+        self.refine = Refine(channels)
         self._override = None
         self.table = next(m for n, m in self.text.named_modules() if n.endswith("token_embedding"))
         self.table.register_forward_hook(self._replace)
@@ -98,6 +119,10 @@ class Model:
             return self.text(input_ids=ids).last_hidden_state
         finally:
             self._override = None
+
+    def decode(self, z):
+        """Latents [N, C, 8, 8] → pictures [N, 3, 32, 32], about [−1, 1]."""
+        return self.refine(self.codec.decode(z), z)
 
     def params(self):
         return list(self.unet.parameters()) + list(self.text.parameters())
@@ -125,15 +150,17 @@ class Model:
             prev = int(t) - STEPS // steps
             a = ALPHA_BAR[prev] if prev >= 0 else ALPHA_BAR[0]
             z = a.sqrt() * x0 + (1 - a).sqrt() * e
-        return self.codec.decode(z).clamp(-1, 1)
+        return self.decode(z).clamp(-1, 1)
 
     def state(self):
-        return {"unet": self.unet.state_dict(), "text": self.text.state_dict(), "codec": self.codec.state_dict()}
+        return {"unet": self.unet.state_dict(), "text": self.text.state_dict(), "codec": self.codec.state_dict(), "refine": self.refine.state_dict()}
 
     def load(self, state):
         self.unet.load_state_dict(state["unet"])
         self.text.load_state_dict(state["text"])
         self.codec.load_state_dict(state["codec"])
+        if "refine" in state:
+            self.refine.load_state_dict(state["refine"])
 
 
 @torch.no_grad()

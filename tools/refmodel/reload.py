@@ -14,7 +14,8 @@ from onnx import numpy_helper
 import export
 import model as m
 
-PARTS = {"text_encoder": "text", "unet": "unet", "vae_decoder": "codec", "vae_encoder": "codec"}
+PARTS = {"text_encoder": ["text"], "unet": ["unet"], "vae_decoder": ["codec", "refine"], "vae_encoder": ["codec"]}
+ATTRS = ["text", "unet", "codec", "refine"]
 
 
 def initialisers(path):
@@ -26,8 +27,8 @@ def initialisers(path):
 @torch.no_grad()
 def scramble(model):
     gen = torch.Generator().manual_seed(1)
-    for part in set(PARTS.values()):
-        for q in getattr(model, part).state_dict().values():
+    for attr in ATTRS:
+        for q in getattr(model, attr).state_dict().values():
             if q.is_floating_point():
                 q.copy_(torch.randn(q.shape, generator=gen))
 
@@ -51,8 +52,9 @@ def load(model, folder):
     taken = set()
     with tempfile.TemporaryDirectory() as tmp:
         export.export_parts(twin, tmp)
-        for part, attr in PARTS.items():
-            state, target = getattr(twin, attr).state_dict(), getattr(model, attr).state_dict()
+        for part, attrs in PARTS.items():
+            state = {(attr, k): q for attr in attrs for k, q in getattr(twin, attr).state_dict().items()}
+            target = {(attr, k): q for attr in attrs for k, q in getattr(model, attr).state_dict().items()}
             shipped = initialisers(os.path.join(folder, part, "model.onnx"))
             for name, value in initialisers(os.path.join(tmp, part, "model.onnx")).items():
                 found = place(state, value) if value.dtype == np.float32 else None
@@ -61,8 +63,8 @@ def load(model, folder):
                 key, transposed = found
                 new = torch.from_numpy(shipped[name].astype(np.float32))
                 target[key].copy_((new.T if transposed else new).reshape(target[key].shape))
-                taken.add((attr, key))
-    missing = [(attr, k) for attr in set(PARTS.values()) for k, q in getattr(model, attr).state_dict().items()
+                taken.add(key)
+    missing = [(attr, k) for attr in ATTRS for k, q in getattr(model, attr).state_dict().items()
                if q.is_floating_point() and (attr, k) not in taken]
     if missing:
         raise ValueError(f"{folder}: no weights found for {missing}")
