@@ -72,12 +72,29 @@ lint: tools ## gofmt, go vet, staticcheck, buf lint and breaking; fails when gen
 	@base=$$(git rev-parse -q --verify origin/main || true); \
 	if [ -n "$$base" ] && git cat-file -e "$$base:buf.yaml" 2>/dev/null; then $(BUF) breaking --against ".git#ref=$$base"; \
 	else echo "buf breaking: no origin/main with a wire to compare with"; fi
+	@$(GO) -C tools/asm test -count=1 . >/dev/null || { echo "generated assembly is stale: go generate ./internal/simd ./internal/matrix ./internal/philox"; exit 1; }
 	@rm -rf $(CACHE)/stale && $(BUF) generate -o $(CACHE)/stale
 	@diff -r -q -x '*.proto' proto $(CACHE)/stale/proto || { echo "generated code is stale: run make generate"; exit 1; }
 
 .PHONY: bench
-bench: setup ## Benchmarks of the engine, the sampler and the leaves (Go's own harness)
-	@$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/matrix ./internal/philox ./internal/project ./services/sampler ./internal/train
+bench: bench-kernels bench-sampler ## Run every benchmark against its peers, then print all records
+	@$(GO) run ./bench/table
+
+.PHONY: bench-kernels
+bench-kernels: setup ## Benchmarks of the engine, the sampler and the leaves (Go's own harness)
+	@$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/matrix ./internal/philox ./internal/simd ./internal/knn ./internal/project ./services/sampler ./internal/train
+
+.PHONY: bench-sampler-large
+bench-sampler-large: ## One class of a million points against FAISS (12 GB of disk and memory, about half an hour)
+	@$(MAKE) --no-print-directory bench-sampler BENCH="-large 1000000"
+
+.PHONY: bench-sampler
+bench-sampler: $(CACHE)/bench-sampler/.complete ## The sampler against FAISS, both sides in one run: bench/results/sampler.json
+	@mkdir -p bin && $(GO) build -o bin/bench-sampler ./bench/sampler
+	@bin/bench-sampler -python $(CACHE)/bench-sampler/bin/python $(BENCH)
+
+$(CACHE)/bench-sampler/.complete: bench/sampler/requirements.txt
+	@python3 -m venv $(CACHE)/bench-sampler && $(CACHE)/bench-sampler/bin/pip install -q -r bench/sampler/requirements.txt && touch $@
 
 .PHONY: reference-model
 reference-model: ## Train the reference model (hours; DATA= the pictures, OUT= checkpoints); resumes where it was

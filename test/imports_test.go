@@ -19,7 +19,7 @@ const module = "github.com/dreamood/dreamood/"
 
 // science are the packages of internal/ that hold a method. They know nothing of transport, in what they import and
 // in what that imports.
-var science = []string{"dataset", "diffusion", "fit", "infer", "knn", "matrix", "npy", "philox", "project", "score", "train"}
+var science = []string{"dataset", "diffusion", "embedmap", "fit", "infer", "knn", "matrix", "npy", "philox", "project", "score", "simd", "train"}
 
 // transport are the files of a role that may know of messages, gRPC, NATS and zap; all others hold its method.
 var transport = []string{"service.go", "config.go", "server.go", "admit.go", "settings.go", "worker.go"}
@@ -27,7 +27,7 @@ var transport = []string{"service.go", "config.go", "server.go", "admit.go", "se
 // translating are further files of one role that talk to other roles or turn messages into values and back.
 var translating = map[string][]string{
 	"embedder":  {"bank.go"},
-	"sampler":   {"bank.go"},
+	"sampler":   {"bank.go", "source.go", "sets.go", "shard.go"},
 	"generator": {"job.go", "shard.go"},
 	"trainer":   {"outliers.go", "convert.go"},
 }

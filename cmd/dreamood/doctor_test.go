@@ -76,7 +76,7 @@ func TestDoctorAsJSON(t *testing.T) {
 	if found["models"].Grade != missing || found["data"].Grade == missing || found["nats"].Grade != good {
 		t.Fatalf("%+v", found)
 	}
-	if f := found["server"]; f.Grade != good || !strings.Contains(f.Found, "embedder, generator, trainer") {
+	if f := found["server"]; f.Grade != good || !strings.Contains(f.Found, "embedder, sampler, generator, trainer") {
 		t.Fatalf("server: %+v", f)
 	}
 }

@@ -75,7 +75,11 @@ func (s *Session) report(command *kong.Node, err error) int {
 
 // reportViolations prints what is wrong with the request, one problem per line, under the flag that sets it.
 func (s *Session) reportViolations(flags map[string]string, list []fault.Violation) {
-	s.complain("the server refuses the request before any work:")
+	if s.open == nil {
+		s.complain("nothing was done, because of:")
+	} else {
+		s.complain("the server refuses the request before any work:")
+	}
 	for _, v := range list {
 		fmt.Fprintf(s.Err, "  %s: %s\n", clean(flagOf(flags, v.Field)), clean(v.Problem))
 	}
@@ -124,7 +128,7 @@ func brief(err error) string {
 }
 
 var lists = []struct{ prefix, command string }{
-	{"spaces/", "dreamood space list"}, {"sets/", "dreamood sets list"},
+	{"spaces/", "dreamood space list"}, {"embeddings/", "dreamood embeddings list"}, {"sets/", "dreamood sets list"},
 	{"detectors/", "dreamood detector list"}, {"runs/", "dreamood runs list"},
 }
 

@@ -21,6 +21,7 @@ import (
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
+	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
@@ -32,6 +33,7 @@ type fake struct {
 	embedderv1.UnimplementedEmbedderServiceServer
 	generatorv1.UnimplementedGeneratorServiceServer
 	trainerv1.UnimplementedTrainerServiceServer
+	samples kennel
 
 	mu       sync.Mutex
 	submit   error                                         // what submissions are refused with
@@ -175,6 +177,7 @@ func (f *fake) start(t *testing.T) func(string) (*grpc.ClientConn, error) {
 	server := rpc.NewServer(rpc.Config{DrainTimeout: time.Second}, zap.NewNop())
 	runv1.RegisterRunServiceServer(server, f)
 	embedderv1.RegisterEmbedderServiceServer(server, f)
+	samplerv1.RegisterSamplerServiceServer(server, &f.samples)
 	generatorv1.RegisterGeneratorServiceServer(server, f)
 	trainerv1.RegisterTrainerServiceServer(server, f)
 	local := rpc.NewLocal()

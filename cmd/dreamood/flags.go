@@ -44,19 +44,33 @@ func datasetsOf(pairs []pair) []*trainerv1.NamedDataset {
 
 // SamplingFlags say how embeddings are sampled.
 type SamplingFlags struct {
-	Method     string  `group:"sampling" default:"" field:"sampling.method" placeholder:"NAME" help:"knn for outliers at the border of the class (the default), inlier for samples inside it."`
-	K          int32   `group:"sampling" field:"sampling.k" placeholder:"N" help:"K of the K-th-neighbour distance (default 300, or 60 % of a smaller bank)."`
-	Select     int32   `group:"sampling" field:"sampling.select" placeholder:"N" help:"Boundary points per class (default 50)."`
-	Pick       int32   `group:"sampling" field:"sampling.pick" placeholder:"N" help:"Boundary points used per round, at most --select (default 50)."`
-	Noises     int32   `group:"sampling" field:"sampling.noises" placeholder:"N" help:"Noise vectors per round, at most 100000 (default 1500)."`
-	Sigma      float64 `group:"sampling" field:"sampling.sigma" placeholder:"X" help:"Standard deviation of the noise per dimension, above 0 to 1 (default: the published cosine of 0.458 to the source point)."`
-	Keep       int32   `group:"sampling" field:"sampling.keep" placeholder:"N" help:"Candidates kept per boundary point and round (default 2)."`
-	SampleSeed uint64  `group:"sampling" field:"sampling.seed" placeholder:"N" help:"Seed of the sampling (default 1)."`
+	MethodFlags `embed:""`
+	SampleSeed  uint64 `group:"sampling" field:"sampling.seed" placeholder:"N" help:"Seed of the sampling (default 1)."`
 }
 
-func (f SamplingFlags) message() *samplerv1.Sampling {
+// MethodFlags are a method of sampling and its constants.
+type MethodFlags struct {
+	Method      string  `group:"sampling" default:"" field:"sampling.method" placeholder:"NAME" help:"knn for outliers at the border of the class (Dream-OOD, the default), npos, gaussian (VOS), boundary (BOOD) or pca-shell (GCOS) for outliers found in other ways, inlier for samples inside the class (Dream-ID)."`
+	Mode        string  `group:"sampling" field:"sampling.mode" placeholder:"NAME" help:"paper for what the paper describes (the default), reference for what its published code does, index for index (knn, inlier)."`
+	K           int32   `group:"sampling" field:"sampling.k" placeholder:"N" help:"K of the K-th-neighbour distance (default 300, or 60 % of a smaller bank)."`
+	Select      int32   `group:"sampling" field:"sampling.select" placeholder:"N" help:"Boundary points per class (default 50)."`
+	Pick        int32   `group:"sampling" field:"sampling.pick" placeholder:"N" help:"Boundary points used per round, at most --select (default 50)."`
+	Noises      int32   `group:"sampling" field:"sampling.noises" placeholder:"N" help:"Noise vectors per round, at most 100000 (default 1500)."`
+	Sigma       float64 `group:"sampling" field:"sampling.sigma" placeholder:"X" help:"Standard deviation of the noise per dimension, above 0 to 1 (default: the published cosine of 0.458 to the source point)."`
+	Keep        int32   `group:"sampling" field:"sampling.keep" placeholder:"N" help:"Candidates kept per boundary point and round (default 2)."`
+	Alpha       float64 `group:"sampling" field:"sampling.alpha" placeholder:"X" help:"Length of a step towards the other classes (boundary; default 0.01)."`
+	AscentSteps int32   `group:"sampling" field:"sampling.steps" placeholder:"N" help:"Steps at most until the prediction flips (boundary; default 40)."`
+	Beyond      *int32  `group:"sampling" field:"sampling.beyond" placeholder:"N" help:"Steps beyond the flip, 0 or more (boundary; default 1)."`
+	Lower       float64 `group:"sampling" field:"sampling.lower" placeholder:"Q" help:"Quantile of the ID distances where the shell begins (pca-shell; default 0.95)."`
+	Upper       float64 `group:"sampling" field:"sampling.upper" placeholder:"Q" help:"Quantile of the ID distances where the shell ends (pca-shell; default 0.99)."`
+}
+
+func (f SamplingFlags) message() *samplerv1.Sampling { return f.MethodFlags.message(f.SampleSeed) }
+
+func (f MethodFlags) message(seed uint64) *samplerv1.Sampling {
 	return &samplerv1.Sampling{
-		Method: f.Method, K: f.K, Select: f.Select, Pick: f.Pick, Noises: f.Noises, Sigma: f.Sigma, Keep: f.Keep, Seed: f.SampleSeed,
+		Method: f.Method, Mode: f.Mode, K: f.K, Select: f.Select, Pick: f.Pick, Noises: f.Noises, Sigma: f.Sigma, Keep: f.Keep, Seed: seed,
+		Alpha: f.Alpha, Steps: f.AscentSteps, Beyond: f.Beyond, Lower: f.Lower, Upper: f.Upper,
 	}
 }
 

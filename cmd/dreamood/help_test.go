@@ -15,6 +15,7 @@ import (
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
+	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
@@ -70,7 +71,9 @@ func TestFieldTagsNameRequestFields(t *testing.T) {
 	requests := map[string]proto.Message{
 		"space train": &embedderv1.TrainSpaceRequest{}, "space get": &embedderv1.GetSpaceRequest{},
 		"space delete": &embedderv1.DeleteSpaceRequest{}, "sets delete": &generatorv1.DeleteSetRequest{}, "detector delete": &trainerv1.DeleteDetectorRequest{}, "space embed": &embedderv1.EmbedImagesRequest{},
-		"imagine": &generatorv1.RenderSetRequest{}, "render": &generatorv1.RenderOutliersRequest{},
+		"sample": &samplerv1.SampleOutliersRequest{}, "imagine": &generatorv1.RenderSetRequest{}, "render": &generatorv1.RenderOutliersRequest{},
+		"embeddings sample": &samplerv1.SampleSetRequest{}, "embeddings show": &samplerv1.GetEmbeddingSetRequest{},
+		"embeddings export": &samplerv1.StreamEmbeddingSetRequest{}, "embeddings delete": &samplerv1.DeleteEmbeddingSetRequest{},
 		"sets get": &generatorv1.GetSetRequest{}, "sets export": &generatorv1.StreamSetRequest{},
 		"train": &trainerv1.TrainDetectorRequest{}, "score": &trainerv1.StreamScoresRequest{},
 		"detector get": &trainerv1.GetDetectorRequest{}, "detector download": &trainerv1.DownloadDetectorRequest{},

@@ -39,13 +39,15 @@ type CLI struct {
 	Demo  DemoCmd  `cmd:"" group:"start" help:"See all of it: real pictures in, imagined outliers, a detector and a report out."`
 	Serve ServeCmd `cmd:"" group:"start" help:"Run the mesh: all roles in this process, or one of them."`
 
-	Space    SpaceCmd    `cmd:"" group:"path" help:"Embedding spaces: learn, list, show, delete, embed pictures."`
-	Imagine  ImagineCmd  `cmd:"" group:"path" help:"Imagine an outlier set from a space."`
-	Render   RenderCmd   `cmd:"" group:"path" help:"Imagine a few outliers of one class at once, without a run."`
-	Sets     SetsCmd     `cmd:"" group:"path" help:"Outlier sets: list, show, export."`
-	Train    TrainCmd    `cmd:"" group:"path" help:"Train a detector, with or without an outlier set."`
-	Detector DetectorCmd `cmd:"" group:"path" help:"Detectors: list, show, download, evaluate."`
-	Score    ScoreCmd    `cmd:"" group:"path" help:"Say of pictures what they show and which are out of distribution."`
+	Space      SpaceCmd      `cmd:"" group:"path" help:"Embedding spaces: learn, list, show, delete, embed pictures."`
+	Imagine    ImagineCmd    `cmd:"" group:"path" help:"Imagine an outlier set from a space."`
+	Render     RenderCmd     `cmd:"" group:"path" help:"Imagine a few outliers of one class at once, without a run."`
+	Embeddings EmbeddingsCmd `cmd:"" group:"path" help:"Embedding sets: sample many classes at once, list, show, export."`
+	Sets       SetsCmd       `cmd:"" group:"path" help:"Outlier sets: list, show, export."`
+	Train      TrainCmd      `cmd:"" group:"path" help:"Train a detector, with or without an outlier set."`
+	Detector   DetectorCmd   `cmd:"" group:"path" help:"Detectors: list, show, download, evaluate."`
+	Sample     SampleCmd     `cmd:"" group:"path" help:"Sample outlier embeddings by hand: NumPy files in and out, no server."`
+	Score      ScoreCmd      `cmd:"" group:"path" help:"Say of pictures what they show and which are out of distribution."`
 
 	Runs    RunsCmd    `cmd:"" group:"look" help:"Long work: list, show, watch, cancel."`
 	Doctor  DoctorCmd  `cmd:"" group:"look" help:"Say what is there, what is missing, and what to do about it."`

@@ -24,7 +24,7 @@ import (
 )
 
 // kinds are the queues of the mesh; every process makes them, so that a worker may come before its first run.
-var kinds = []string{embedder.KindTrainSpace, generator.KindRenderSet, trainer.KindTrainDetector, trainer.KindEvaluateDetector}
+var kinds = []string{embedder.KindTrainSpace, sampler.KindSampleSet, generator.KindRenderSet, trainer.KindTrainDetector, trainer.KindEvaluateDetector}
 
 // build makes the roles of this process.
 func (a *App) build() error {
@@ -48,7 +48,9 @@ func (a *App) build() error {
 			if err != nil {
 				return nil, err
 			}
-			return sampler.New(sampler.Config{}, sampler.Deps{Embedder: embedderv1.NewEmbedderServiceClient(conn), Log: a.log})
+			return sampler.New(sampler.Config{}, sampler.Deps{
+				Runs: a.runs, Catalog: a.catalog, Blobs: a.blobs, Embedder: embedderv1.NewEmbedderServiceClient(conn), Log: a.log,
+			})
 		}},
 		{"generator", func() (role, error) {
 			e, err := peer("embedder", a.cfg.Embedder)

@@ -27,6 +27,8 @@ const (
 type Files struct {
 	blobs string // <dir>/blobs/sha256
 	tmp   string // <dir>/blobs/tmp, on the same file system
+
+	mappings mappings
 }
 
 // NewFiles opens the store in dir and makes the folder where it is missing. Temporary files that a dead process left

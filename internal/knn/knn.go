@@ -17,11 +17,12 @@ import (
 	"github.com/dreamood/dreamood/internal/matrix"
 )
 
-// Queries and bank rows per block: a block of distances is 64 x 1024 float32,
-// 256 KiB per worker, whatever the size of the bank.
+// Queries and bank rows per block: a block of distances is 48 x 1024 float32,
+// 192 KiB per worker, whatever the size of the bank. The kernels' tiles divide
+// both.
 const (
-	queryBlock = 64
-	bankBlock  = 1024
+	queryBlock = 48
+	bankBlock  = 32 * matrix.Align
 )
 
 // Neighbour is one row of the bank, seen from a query.
@@ -33,7 +34,7 @@ type Neighbour struct {
 // Index is a bank of vectors made ready for search. It is safe for concurrent
 // use.
 type Index struct {
-	bank    *matrix.Packed
+	bank    *matrix.Right
 	norms   []float32 // ‖x‖² per row
 	workers int
 }
@@ -49,7 +50,7 @@ func New(bank matrix.Matrix, workers int) (*Index, error) {
 		return nil, fmt.Errorf("bank: shape [%d, %d] holds nothing to search", bank.Rows, bank.Cols)
 	}
 	packed := matrix.Pack(bank)
-	return &Index{bank: packed, norms: norms(packed, workers), workers: workers}, nil
+	return &Index{bank: matrix.PackRight(packed, workers), norms: matrix.SquaredNorms(packed, workers), workers: workers}, nil
 }
 
 // Len is the number of rows in the bank.
@@ -108,7 +109,7 @@ func (x *Index) search(ctx context.Context, queries matrix.Matrix, k int, done f
 // block searches for up to queryBlock queries; it returns nothing when ctx ends.
 func (x *Index) block(ctx context.Context, queries matrix.Matrix, k int) []*nearest {
 	packed := matrix.Pack(queries)
-	qn := norms(packed, 1)
+	qn := matrix.SquaredNorms(packed, 1)
 	heaps := make([]*nearest, queries.Rows)
 	for q := range heaps {
 		heaps[q] = newNearest(k, x.bank.Rows)
@@ -120,7 +121,7 @@ func (x *Index) block(ctx context.Context, queries matrix.Matrix, k int) []*near
 		}
 		to := min(from+bankBlock, x.bank.Rows)
 		d := matrix.Matrix{Rows: queries.Rows, Cols: to - from, Data: dots[:queries.Rows*(to-from)]}
-		matrix.MulT(d, packed, x.bank.Slice(from, to), 1)
+		matrix.MulRight(d, packed, x.bank.Slice(from, to), 1)
 		for q, h := range heaps {
 			for j, dot := range d.Row(q) {
 				h.offer(from+j, max(0, qn[q]+x.norms[from+j]-2*dot))
@@ -128,17 +129,6 @@ func (x *Index) block(ctx context.Context, queries matrix.Matrix, k int) []*near
 		}
 	}
 	return heaps
-}
-
-// norms are the squared norms of the rows, summed as the products are, so that
-// the distance of equal vectors cancels exactly.
-func norms(p *matrix.Packed, workers int) []float32 {
-	out := make([]float32, p.Rows)
-	matrix.Each(p.Rows, workers, func(i int) {
-		row := p.Slice(i, i+1)
-		matrix.MulT(matrix.Matrix{Rows: 1, Cols: 1, Data: out[i : i+1]}, row, row, 1)
-	})
-	return out
 }
 
 // nearest collects the k smallest of a stream of neighbours: a buffer that is

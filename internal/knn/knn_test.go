@@ -219,3 +219,33 @@ func TestSelect(t *testing.T) {
 		}
 	})
 }
+
+// Both ways to find the k-th largest give what sorting does.
+func TestKthLargest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		value := rapid.OneOf(rapid.Float32Range(-math.MaxFloat32, math.MaxFloat32), rapid.Float32Range(-1, 1),
+			rapid.SampledFrom([]float32{0, float32(math.Copysign(0, -1)), 1, -1, 1e-45, -1e-45, math.MaxFloat32, -math.MaxFloat32}))
+		s := rapid.SliceOfN(value, 1, 300).Draw(t, "s")
+		k := rapid.IntRange(1, len(s)).Draw(t, "k")
+		want := slices.Sorted(slices.Values(s))[len(s)-k]
+		if got := bisect(s, k); got != want {
+			t.Fatalf("bisect finds %v, want %v", got, want)
+		}
+		if got := partition(s, k); got != want {
+			t.Fatalf("partition finds %v, want %v", got, want)
+		}
+	})
+}
+
+func BenchmarkKthLargest(b *testing.B) {
+	sums := random(1, 500, 3, false).Data
+	for name, find := range map[string]func([]float32, int) float32{"bisect": bisect, "partition": partition} {
+		b.Run(name, func(b *testing.B) {
+			s := make([]float32, len(sums))
+			for b.Loop() {
+				copy(s, sums)
+				find(s, 300)
+			}
+		})
+	}
+}

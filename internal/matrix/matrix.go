@@ -1,11 +1,12 @@
 // Package matrix holds dense row-major float32 matrices and the one product
 // that nearest-neighbour search and sampling need, A·Bᵀ.
 //
-// Every element of a product is the same sum in the same order whatever the
-// shapes around it and however many workers share the work, so results are
-// bit-identical for any batch and any number of workers on one architecture.
-// Between architectures the last bits differ (vector widths, fused
-// multiply-add).
+// Every element of a product is one sum in the order of the columns, whatever
+// the shapes around it, its place in a tile and however many workers share the
+// work, so results are bit-identical for any batch and any number of workers on
+// one architecture. Between architectures the last bits differ: the AVX-512 and
+// AVX2 kernels fuse multiplication and addition and agree with each other, the
+// one in Go may not. internal/simd says which is used.
 package matrix
 
 import (

@@ -5,72 +5,80 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/gonum"
 )
 
-// lanes is what the length of packed rows is rounded up to, with zeros: the
-// width of the unrolled kernel, and enough for every row to start aligned. The
-// kernel's order of summation depends on neither then.
-const lanes = 16
-
-// tile is the edge of the blocks of a product, in rows. Below 64 x 128 the BLAS
-// computes an element in one pass over the whole row.
-const tile = 64
-
-// Packed is a matrix laid out for [MulT]. Make one with [Pack] or [NewPacked].
-type Packed struct {
-	Rows, Cols int
-	stride     int
-	data       []float32
-}
-
-// NewPacked returns a packed matrix of zeros, to be filled row by row.
-func NewPacked(rows, cols int) *Packed {
-	stride := (cols + lanes - 1) / lanes * lanes
-	return &Packed{Rows: rows, Cols: cols, stride: stride, data: make([]float32, rows*stride)}
-}
-
-// Pack copies m.
-func Pack(m Matrix) *Packed {
-	p := NewPacked(m.Rows, m.Cols)
-	for i := range m.Rows {
-		copy(p.Row(i), m.Row(i))
-	}
-	return p
-}
-
-// Row is row i, a view of Cols values.
-func (p *Packed) Row(i int) []float32 {
-	return p.data[i*p.stride : i*p.stride+p.Cols : i*p.stride+p.Cols]
-}
-
-// Slice is rows [from, to), a view.
-func (p *Packed) Slice(from, to int) *Packed {
-	return &Packed{Rows: to - from, Cols: p.Cols, stride: p.stride, data: p.data[from*p.stride : to*p.stride]}
-}
+// A block of a product is what one worker computes at a time. Its rows of a,
+// cut to depth columns, and one panel of b stay in a second-level cache of 512
+// KiB; its height is a multiple of all kernels' heights, its breadth of all
+// their widths.
+const (
+	blockRows = 96
+	blockCols = 128
+	depth     = 1024
+)
 
 // MulT sets dst = a·bᵀ, [a.Rows, b.Rows], on up to workers goroutines; 0 means
-// GOMAXPROCS. It panics when the shapes do not fit.
+// GOMAXPROCS. It panics when the shapes do not fit. Where one b serves several
+// products, [PackRight] and [MulRight] save packing it each time.
 func MulT(dst Matrix, a, b *Packed, workers int) {
-	if a.Cols != b.Cols || dst.Rows != a.Rows || dst.Cols != b.Rows {
-		panic(fmt.Sprintf("matrix: [%d, %d] = [%d, %d]·[%d, %d]ᵀ", dst.Rows, dst.Cols, a.Rows, a.Cols, b.Rows, b.Cols))
-	}
-	across := (a.Rows + tile - 1) / tile
-	down := (b.Rows + tile - 1) / tile
-	Each(across*down, workers, func(t int) {
-		i, j := t/down*tile, t%down*tile
-		mulTile(dst, a, b, i, min(tile, a.Rows-i), j, min(tile, b.Rows-j))
+	checkShapes(dst, a, b.Rows, b.Cols)
+	MulRight(dst, a, PackRight(b, workers), workers)
+}
+
+// MulRight is [MulT] with the right operand packed in advance.
+func MulRight(dst Matrix, a *Packed, b *Right, workers int) {
+	checkShapes(dst, a, b.Rows, b.Cols)
+	down := (a.Rows + blockRows - 1) / blockRows
+	across := (b.Rows + blockCols - 1) / blockCols
+	Each(down*across, workers, func(t int) {
+		mulBlock(dst, a, b, t/across*blockRows, t%across*blockCols)
 	})
 }
 
-// mulTile computes rows [i, i+m) and columns [j, j+n) of a·bᵀ.
-func mulTile(dst Matrix, a, b *Packed, i, m, j, n int) {
-	k := a.stride
-	gonum.Implementation{}.Sgemm(blas.NoTrans, blas.Trans, m, n, k,
-		1, a.data[i*k:], k, b.data[j*k:], k,
-		0, dst.Data[i*dst.Cols+j:], dst.Cols)
+// SquaredNorms are the inner products of the rows with themselves, summed as
+// the elements of a product are: equal rows cancel exactly in ‖a‖²+‖b‖²−2ab.
+func SquaredNorms(p *Packed, workers int) []float32 {
+	out := make([]float32, p.Rows)
+	Each((p.Rows+Align-1)/Align, workers, func(t int) {
+		rows := p.Slice(t*Align, min((t+1)*Align, p.Rows))
+		square := New(rows.Rows, rows.Rows)
+		MulT(square, rows, rows, 1)
+		for i := range rows.Rows {
+			out[t*Align+i] = square.Row(i)[i]
+		}
+	})
+	return out
+}
+
+func checkShapes(dst Matrix, a *Packed, rows, cols int) {
+	if a.Cols != cols || dst.Rows != a.Rows || dst.Cols != rows || len(dst.Data) != dst.Rows*dst.Cols {
+		panic(fmt.Sprintf("matrix: [%d, %d] of %d numbers = [%d, %d]·[%d, %d]ᵀ", dst.Rows, dst.Cols, len(dst.Data), a.Rows, a.Cols, rows, cols))
+	}
+}
+
+// mulBlock computes the block of dst that starts at row i and column j. The
+// sums of a tile go on from one cut of the columns to the next, so the order of
+// summation does not depend on depth.
+func mulBlock(dst Matrix, a *Packed, b *Right, i, j int) {
+	w := width(b.set)
+	endRow, endCol := min(i+blockRows, a.Rows), min(j+blockCols, b.Rows)
+	var edge [maxHeight * maxWidth]float32
+	for ; j < endCol; j += w {
+		panel, cols := b.panel(j/w), min(w, endCol-j)
+		for from := 0; from == 0 || from < a.Cols; from += depth {
+			k := min(depth, a.Cols-from)
+			for row := i; row < endRow; {
+				t := tile{set: b.set, rows: height(b.set, endRow-row), k: k, start: from == 0,
+					a: a.data[row*a.stride+from:], lda: a.stride, b: panel[from*w:]}
+				if c := dst.Data[row*dst.Cols+j:]; cols == w {
+					t.run(c, dst.Cols)
+				} else {
+					t.runEdge(c, dst.Cols, cols, &edge)
+				}
+				row += t.rows
+			}
+		}
+	}
 }
 
 // Each calls do(0) … do(n-1) on up to workers goroutines (0 means GOMAXPROCS)

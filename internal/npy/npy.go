@@ -1,129 +1,119 @@
 // Package npy reads and writes NumPy's .npy files of float32 rows: embeddings and banks, in the layout that the
-// published Dream-OOD code reads and writes (format 1.0, little-endian, C order).
+// published Dream-OOD code reads and writes (little-endian, C order). Files larger than memory are written and read in
+// pieces.
 package npy
 
 import (
-	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"regexp"
-	"strconv"
-	"strings"
 )
-
-const magic = "\x93NUMPY"
 
 // MaxBytes bounds the data that Read takes into memory.
 const MaxBytes = 8 << 30
 
+// maxValues bounds the values that a header may announce.
+const maxValues = 1 << 48
+
+// piece is the number of values that are read or written at once.
+const piece = 1 << 16
+
 // Write writes data as an array of the given shape.
 func Write(w io.Writer, data []float32, shape ...int) error {
-	n, dims := 1, make([]string, len(shape))
-	for i, d := range shape {
-		n, dims[i] = n*d, strconv.Itoa(d)
+	a, err := NewWriter(w, shape...)
+	if err != nil {
+		return err
 	}
-	if n != len(data) || len(shape) == 0 {
-		return fmt.Errorf("npy: %d values do not fill the shape %v", len(data), shape)
+	if err := a.Append(data); err != nil {
+		return err
 	}
-	tuple := strings.Join(dims, ", ")
-	if len(shape) == 1 {
-		tuple += ","
-	}
-	header := fmt.Sprintf("{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }", tuple)
-	pad := 64 - (len(magic)+4+len(header)+1)%64
-	header += strings.Repeat(" ", pad%64) + "\n"
-	b := bufio.NewWriterSize(w, 1<<16)
-	b.WriteString(magic + "\x01\x00") // a bufio.Writer keeps its first error for Flush
-	b.Write(binary.LittleEndian.AppendUint16(nil, uint16(len(header))))
-	b.WriteString(header)
-	var buf [4]byte
-	for _, v := range data {
-		binary.LittleEndian.PutUint32(buf[:], math.Float32bits(v))
-		b.Write(buf[:])
-	}
-	return b.Flush()
+	return a.Close()
 }
 
-var headerPattern = regexp.MustCompile(`^\{\s*'descr':\s*'([^']*)',\s*'fortran_order':\s*(True|False),\s*'shape':\s*\(([0-9, ]*)\),?\s*\}\s*$`)
+// Writer writes an array of float32 in pieces.
+type Writer struct {
+	w     io.Writer
+	shape []int
+	left  int
+	buf   []byte
+}
+
+// NewWriter writes the header of an array of the given shape. The values follow with Append.
+func NewWriter(w io.Writer, shape ...int) (*Writer, error) {
+	head, err := encodeHeader(shape)
+	if err != nil {
+		return nil, err
+	}
+	left := 1
+	for _, d := range shape {
+		if d != 0 && left > maxValues/d {
+			return nil, fmt.Errorf("npy: shape %v has more than %d values", shape, maxValues)
+		}
+		left *= d
+	}
+	if _, err := w.Write(head); err != nil {
+		return nil, err
+	}
+	return &Writer{w: w, shape: shape, left: left, buf: make([]byte, 0, 4*piece)}, nil
+}
+
+// Append writes the next values in C order. More than the shape holds are an error.
+func (a *Writer) Append(values []float32) error {
+	if len(values) > a.left {
+		return fmt.Errorf("npy: %d values too many for the shape %v", len(values)-a.left, a.shape)
+	}
+	a.left -= len(values)
+	for _, v := range values {
+		if a.buf = binary.LittleEndian.AppendUint32(a.buf, math.Float32bits(v)); len(a.buf) == cap(a.buf) {
+			if err := a.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Writer) flush() error {
+	_, err := a.w.Write(a.buf)
+	a.buf = a.buf[:0]
+	return err
+}
+
+// Close writes what is left. Values that are missing are an error. It does not close the file.
+func (a *Writer) Close() error {
+	if a.left > 0 {
+		return fmt.Errorf("npy: %d values are missing from the shape %v", a.left, a.shape)
+	}
+	return a.flush()
+}
 
 // Read reads an array of float32. Other types, Fortran order, truncated and oversized files are refused.
 func Read(r io.Reader) (data []float32, shape []int, err error) {
-	head := make([]byte, 10)
-	if _, err := io.ReadFull(r, head); err != nil || string(head[:6]) != magic {
-		return nil, nil, errors.Join(errors.New("npy: not a NumPy file"), err)
-	}
-	size := int(binary.LittleEndian.Uint16(head[8:]))
-	if head[6] != 1 {
-		if head[6] > 3 {
-			return nil, nil, fmt.Errorf("npy: format %d is not known", head[6])
-		}
-		more := make([]byte, 2)
-		if _, err := io.ReadFull(r, more); err != nil {
-			return nil, nil, fmt.Errorf("npy: header: %w", err)
-		}
-		size |= int(binary.LittleEndian.Uint16(more)) << 16
-	}
-	if size > 1<<16 {
-		return nil, nil, fmt.Errorf("npy: a header of %d bytes is too long", size)
-	}
-	text := make([]byte, size)
-	if _, err := io.ReadFull(r, text); err != nil {
-		return nil, nil, fmt.Errorf("npy: header: %w", err)
-	}
-	shape, err = parse(string(text))
+	h, err := decodeHeader(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	n := 1
-	for _, d := range shape {
-		if d != 0 && n > MaxBytes/4/d {
-			return nil, nil, fmt.Errorf("npy: shape %v is larger than %d bytes", shape, MaxBytes)
-		}
-		n *= d
+	if err := h.floats(); err != nil {
+		return nil, nil, err
 	}
-	return values(r, n, shape)
-}
-
-// values reads piece by piece, so that a header that lies about the size costs no memory.
-func values(r io.Reader, n int, shape []int) ([]float32, []int, error) {
-	const piece = 1 << 18
-	var data []float32
-	buf := make([]byte, 4*min(n, piece))
-	for len(data) < n {
-		part := buf[:4*min(n-len(data), piece)]
+	if h.count > MaxBytes/4 {
+		return nil, nil, fmt.Errorf("npy: shape %v is larger than %d bytes", h.shape, MaxBytes)
+	}
+	buf := make([]byte, 4*min(h.count, piece))
+	for len(data) < h.count { // piece by piece, so that a header that lies about the size costs no memory
+		part := buf[:4*min(h.count-len(data), piece)]
 		if _, err := io.ReadFull(r, part); err != nil {
-			return nil, nil, fmt.Errorf("npy: truncated after %d of %d values: %w", len(data), n, err)
+			return nil, nil, fmt.Errorf("npy: truncated after %d of %d values: %w", len(data), h.count, err)
 		}
-		for i := 0; i < len(part); i += 4 {
-			data = append(data, math.Float32frombits(binary.LittleEndian.Uint32(part[i:])))
-		}
+		data = appendFloats(data, part)
 	}
-	return data, shape, nil
+	return data, h.shape, nil
 }
 
-func parse(header string) ([]int, error) {
-	m := headerPattern.FindStringSubmatch(header)
-	switch {
-	case m == nil:
-		return nil, fmt.Errorf("npy: header %q is not understood", header)
-	case m[1] != "<f4":
-		return nil, fmt.Errorf("npy: the type is %s; convert it with .astype('<f4')", m[1])
-	case m[2] == "True":
-		return nil, errors.New("npy: Fortran order; save np.ascontiguousarray(a)")
+func appendFloats(data []float32, raw []byte) []float32 {
+	for i := 0; i < len(raw); i += 4 {
+		data = append(data, math.Float32frombits(binary.LittleEndian.Uint32(raw[i:])))
 	}
-	var shape []int
-	for _, s := range strings.Split(m[3], ",") {
-		if s = strings.TrimSpace(s); s == "" {
-			continue
-		}
-		d, err := strconv.Atoi(s)
-		if err != nil {
-			return nil, fmt.Errorf("npy: shape (%s): %w", m[3], err)
-		}
-		shape = append(shape, d)
-	}
-	return shape, nil
+	return data
 }

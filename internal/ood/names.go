@@ -13,10 +13,11 @@ type Collection string
 
 // The collections of the mesh.
 const (
-	Spaces    Collection = "spaces"
-	Sets      Collection = "sets"
-	Detectors Collection = "detectors"
-	Runs      Collection = "runs"
+	Spaces     Collection = "spaces"
+	Embeddings Collection = "embeddings"
+	Sets       Collection = "sets"
+	Detectors  Collection = "detectors"
+	Runs       Collection = "runs"
 )
 
 var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)

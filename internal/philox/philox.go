@@ -16,9 +16,11 @@
 // the block number. Philox is a bijection of its counter for a fixed key, so
 // two different keys of one seed never share a block.
 //
-// Every function here is bit-identical on every machine: the floating-point
-// parts use only additions, multiplications, divisions and square roots of
-// float64, with explicit conversions so that no compiler fuses them.
+// Every function here is bit-identical on every machine and with every kernel:
+// the floating-point parts use only additions, multiplications and square roots
+// of float32, each rounded by itself, with explicit conversions so that no
+// compiler fuses them. Normal numbers come from AVX-512 or AVX2 where the CPU
+// has them (internal/simd).
 package philox
 
 import (

@@ -115,7 +115,7 @@ func (j job) sample(ctx context.Context, class string, s segment) (*samplerv1.Sa
 		return nil, nil, fmt.Errorf("ask the sampler about class %q: %w", class, err)
 	}
 	stream, err := client.SampleOutliers(ctx, &samplerv1.SampleOutliersRequest{
-		Space: j.space.Name, Class: class, Count: int32(s.count), Offset: int32(s.first), Sampling: j.sampling,
+		Space: j.space.Name, Class: class, Count: int32(s.count), Offset: int32(s.first), Sampling: j.sampling, WithoutReport: true,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("sample class %q: %w", class, err)
@@ -129,7 +129,9 @@ func (j job) sample(ctx context.Context, class string, s segment) (*samplerv1.Sa
 		if err != nil {
 			return nil, nil, fmt.Errorf("sample class %q: %w", class, err)
 		}
-		out = append(out, r.Outlier)
+		if r.Outlier != nil { // a sampler may send its report all the same
+			out = append(out, r.Outlier)
+		}
 	}
 	if len(out) != s.count {
 		return nil, nil, fault.New(fault.Internal, "the sampler gave %d of %d embeddings of class %q", len(out), s.count, class)

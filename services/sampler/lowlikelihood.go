@@ -4,33 +4,35 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 
-	"github.com/dreamood/dreamood/internal/knn"
 	"github.com/dreamood/dreamood/internal/matrix"
-	"github.com/dreamood/dreamood/internal/philox"
 )
 
-// productBytes bounds the product of noises and bank that is held at once; more
-// noises than fit are taken in several portions.
-const productBytes = 64 << 20
+// maxNoise bounds the magnitude of one number of noise, sigma included or not:
+// far beyond any that is drawn, and far below what float32 sums cannot hold.
+const maxNoise = 1e6
 
 // prepared is a class made ready: the work of [KNN] and [Inlier].
 //
 // One matrix product serves all candidates of a round. For unit rows x of the
-// bank, a boundary point b and a noise g,
+// bank, a boundary point b and a noise g (sigma included),
 //
-//	cos(x, b+σg) = (x·b + σ x·g) / ‖b + σg‖,  ‖b + σg‖² = ‖b‖² + 2σ b·g + σ²‖g‖²,
+//	cos(x, b+g) = (x·b + x·g) / ‖b+g‖,  ‖b+g‖² = ‖b‖² + 2 b·g + ‖g‖²,
 //
-// and x·g is shared by all boundary points. The K-th distance of a candidate is
-// 2 − 2s, with s its K-th largest cosine. A candidate that cannot beat the ones
-// kept so far is recognised by counting how many of its cosines reach a
-// threshold; only the few others need s itself.
+// and x·g is shared by all boundary points. The K-th squared distance of a
+// candidate is 2 − 2s, with s its K-th largest cosine. A candidate that cannot
+// beat the ones kept so far is recognised by counting how many of its cosines
+// reach a threshold (contest.go); the few others are decided in float64 (exact.go),
+// so what is kept depends on the request alone and not on the CPU.
 type prepared struct {
 	params    Params
 	direction direction
-	unit      matrix.Matrix  // [N, D], rows of unit norm
-	packed    *matrix.Packed // the same
+	bank      *unitBank
+	given     matrix.Matrix // noise brought along, [rounds·Noises, D], or no rows
 	boundary  Boundary
+	ofSource  map[int]float32 // K-th distances of the boundary's rows
+	rooms     sync.Pool       // *scratch, of earlier calls of Sample
 }
 
 // prepare validates, normalises the bank and finds the boundary.
@@ -38,43 +40,77 @@ func prepare(ctx context.Context, in Input, p Params, d direction) (Sampler, err
 	if err := p.Validate(in.Bank.Rows, in.Bank.Cols); err != nil {
 		return nil, err
 	}
-	unit, err := in.Bank.Normalised()
+	if err := checkNoise(in.Noise, p.Noises, in.Bank.Cols); err != nil {
+		return nil, err
+	}
+	bank, err := toUnit(in.Bank)
 	if err != nil {
 		return nil, fmt.Errorf("bank: %w", err)
 	}
-	boundary, err := findBoundary(ctx, unit, p, d)
+	boundary, err := findBoundary(ctx, bank, p, d)
 	if err != nil {
 		return nil, err
 	}
-	return &prepared{params: p, direction: d, unit: unit, packed: matrix.Pack(unit), boundary: boundary}, nil
+	ofSource := make(map[int]float32, len(boundary.Selected))
+	for i, row := range boundary.Selected {
+		ofSource[row] = boundary.SelectedDistances[i]
+	}
+	return &prepared{params: p, direction: d, bank: bank, given: in.Noise, boundary: boundary, ofSource: ofSource}, nil
+}
+
+// checkNoise reports noise that was brought along and is not [rounds·noises, dim]
+// of usable numbers. No noise is fine.
+func checkNoise(m matrix.Matrix, noises, dim int) error {
+	if m.Rows == 0 && len(m.Data) == 0 {
+		return nil
+	}
+	bad := func(format string, args ...any) error { return Problems{{"noise", fmt.Sprintf(format, args...)}} }
+	if m.Cols != dim || m.Rows%noises != 0 {
+		return bad("has shape [%d, %d]; with %d noises per round and a bank of %d dimensions it must be [rounds·%d, %d]", m.Rows, m.Cols, noises, dim, noises, dim)
+	}
+	if err := m.Check(); err != nil {
+		return bad("%v", err)
+	}
+	for i, v := range m.Data {
+		if v > maxNoise || v < -maxNoise {
+			return bad("row %d, column %d is %v; bring standard normal numbers, sigma is applied to them", i/m.Cols, i%m.Cols, v)
+		}
+	}
+	return nil
 }
 
 // Boundary implements [Sampler].
 func (c *prepared) Boundary() Boundary { return c.boundary }
 
 // Sample implements [Sampler]. It computes the rounds that the range touches,
-// and of those only the boundary points that it touches.
+// and of those only the groups of candidates that it touches; after every round it
+// yields, so the first samples come at once. Its memory does not grow with the
+// range.
 func (c *prepared) Sample(ctx context.Context, r Range, yield func(Outlier) error) error {
-	if r.Offset < 0 || r.Count < 0 || r.Offset > math.MaxInt-r.Count {
-		return fmt.Errorf("samples [%d, %d+%d) are no range", r.Offset, r.Offset, r.Count)
+	if err := c.check(r); err != nil {
+		return err
 	}
-	if r.Anchor != nil && len(r.Anchor) != c.unit.Cols {
-		return fmt.Errorf("the anchor has %d dimensions and the bank %d", len(r.Anchor), c.unit.Cols)
+	per, keep := c.params.PerRound(), c.params.Keep
+	s, _ := c.rooms.Get().(*scratch)
+	if s == nil {
+		s = c.newScratch()
 	}
-	per := c.params.PerRound()
+	defer c.rooms.Put(s)
 	for at, end := r.Offset, r.Offset+r.Count; at < end; {
 		round := at / per
 		from, to := at-round*per, min(end-round*per, per)
-		points := c.picked(r.Class, round)[from/c.params.Keep : (to-1)/c.params.Keep+1]
-		kept, err := c.round(ctx, r.Class, round, points)
+		group := from / keep
+		kept, err := c.round(ctx, s, r.Class, round, group, (to-1)/keep+1)
 		if err != nil {
 			return err
 		}
-		for ; from < to; from++ {
-			rank := from % c.params.Keep
-			k := kept[from/c.params.Keep-(at-round*per)/c.params.Keep][rank]
-			o := c.outlier(r, round, k)
-			o.Index, o.Rank = round*per+from, rank
+		outliers := make([]Outlier, to-from)
+		matrix.Each(len(outliers), 0, func(i int) {
+			of := from + i
+			outliers[i] = c.outlier(r, round, kept[of/keep-group][of%keep])
+			outliers[i].Index, outliers[i].Rank = round*per+of, of%keep
+		})
+		for _, o := range outliers {
 			if err := yield(o); err != nil {
 				return err
 			}
@@ -84,176 +120,45 @@ func (c *prepared) Sample(ctx context.Context, r Range, yield func(Outlier) erro
 	return nil
 }
 
-// key names the random draws of one round.
-func (c *prepared) key(purpose string, class uint32, round int) philox.Key {
-	return philox.Key{Seed: c.params.Seed, Purpose: purpose, Class: class, Index: uint64(round)}
+// check reports a range that cannot be sampled.
+func (c *prepared) check(r Range) error {
+	if r.Offset < 0 || r.Count < 0 || r.Offset > math.MaxInt-r.Count {
+		return fmt.Errorf("samples [%d, %d+%d) are no range", r.Offset, r.Offset, r.Count)
+	}
+	if dim := c.bank.Cols; r.Anchor != nil && len(r.Anchor) != dim {
+		return fmt.Errorf("the anchor has %d dimensions and the bank %d", len(r.Anchor), dim)
+	}
+	if rounds, per := c.given.Rows/c.params.Noises, c.params.PerRound(); rounds > 0 && r.Offset+r.Count > rounds*per {
+		return fmt.Errorf("samples [%d, %d) are beyond the noise that was brought along: it has %d rounds of %d samples, %d in all; ask for fewer or bring more",
+			r.Offset, r.Offset+r.Count, rounds, per, rounds*per)
+	}
+	return nil
 }
 
-// picked are the rows of the bank that a round starts from.
-func (c *prepared) picked(class uint32, round int) []int {
-	rows := philox.Choose(len(c.boundary.Selected), c.params.Pick, c.key("sampler.pick", class, round))
-	for i, s := range rows {
-		rows[i] = c.boundary.Selected[s]
-	}
-	return rows
-}
-
-// noise fills rows with the noises [from, from+rows.Rows) of a round, times
-// sigma. Noise g is elements [g·D, (g+1)·D) of the round's stream.
-func (c *prepared) noise(rows *matrix.Packed, class uint32, round, from int) {
-	key, sigma := c.key("sampler.noise", class, round), float32(c.params.Sigma)
-	matrix.Each(rows.Rows, 0, func(i int) {
-		row := rows.Row(i)
-		philox.NormalsAt(row, key, uint64(from+i)*uint64(rows.Cols))
-		for j := range row {
-			row[j] *= sigma
-		}
-	})
-}
-
-// candidate is a noisy copy of a row of the bank.
-type candidate struct {
-	source, noise int
-	cosine        float32 // K-th largest to the rows of the bank
-}
-
-// round finds for every point (a row of the bank) the best Keep candidates of
-// one round, best first.
-func (c *prepared) round(ctx context.Context, class uint32, round int, points []int) ([][]candidate, error) {
-	n, p := c.unit.Rows, c.params
-	starts := matrix.NewPacked(len(points), c.unit.Cols)
-	kept := make([][]candidate, len(points))
-	for i, row := range points {
-		copy(starts.Row(i), c.unit.Row(row))
-		kept[i] = make([]candidate, 0, p.Keep)
-	}
-	toStarts := matrix.New(len(points), n) // x·b
-	matrix.MulT(toStarts, starts, c.packed, 0)
-
-	portion := min(p.Noises, max(1, productBytes/(4*n)))
-	noises, products := matrix.NewPacked(portion, c.unit.Cols), matrix.New(portion, n)
-	for from := 0; from < p.Noises; from += portion {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		m := min(portion, p.Noises-from)
-		part := noises.Slice(0, m)
-		c.noise(part, class, round, from)
-		toNoises := matrix.Matrix{Rows: m, Cols: n, Data: products.Data[:m*n]} // σ x·g
-		matrix.MulT(toNoises, part, c.packed, 0)
-		squares := make([]float64, m)
-		for g := range squares {
-			squares[g] = matrix.Dot(part.Row(g), part.Row(g))
-		}
-		matrix.Each(len(points), 0, func(i int) {
-			kept[i] = c.better(kept[i], points[i], toStarts.Row(i), toNoises, squares, from)
-		})
-	}
-	return kept, context.Cause(ctx)
-}
-
-// better merges the candidates of one point and a portion of the noises into
-// kept: toStart is x·b [N], toNoises σ x·g [G, N], squares σ²‖g‖² [G], and the
-// portion starts at noise from. Ties go to the smaller noise index.
-func (c *prepared) better(kept []candidate, source int, toStart []float32, toNoises matrix.Matrix, squares []float64, from int) []candidate {
-	k, keep := c.params.K, c.params.Keep
-	sums := make([]float32, len(toStart))
-	for g, square := range squares {
-		d := toNoises.Row(g)
-		norm := float32(math.Sqrt(float64(toStart[source]) + 2*float64(d[source]) + square))
-		if len(kept) == keep && !c.mayBeat(kept[keep-1].cosine, norm, toStart, d) {
-			continue
-		}
-		for j, v := range toStart {
-			sums[j] = v + d[j]
-		}
-		kept = c.insert(kept, candidate{source: source, noise: from + g, cosine: knn.KthLargest(sums, k) / norm})
-	}
-	return kept
-}
-
-// mayBeat tells whether the candidate with cosines (toStart + toNoise)/norm may
-// have a better K-th cosine than worst. It never says no to one that has: the
-// threshold is rounded away from the decision.
-func (c *prepared) mayBeat(worst, norm float32, toStart, toNoise []float32) bool {
-	if c.direction == nearest {
-		return reaches(toStart, toNoise, math.Nextafter32(worst*norm, float32(math.Inf(-1))), c.params.K)
-	}
-	return !reaches(toStart, toNoise, math.Nextafter32(worst*norm, float32(math.Inf(1))), c.params.K)
-}
-
-// insert puts x among kept, best first, and drops what exceeds Keep. Candidates
-// come in order of their noise index, so an equal one goes behind.
-func (c *prepared) insert(kept []candidate, x candidate) []candidate {
-	at := len(kept)
-	for at > 0 && (c.direction == nearest && x.cosine > kept[at-1].cosine || c.direction == farthest && x.cosine < kept[at-1].cosine) {
-		at--
-	}
-	if at == c.params.Keep {
-		return kept
-	}
-	if len(kept) < c.params.Keep {
-		kept = append(kept, candidate{})
-	}
-	copy(kept[at+1:], kept[at:])
-	kept[at] = x
-	return kept
-}
-
-// outlier builds the embedding of a kept candidate, in float64.
+// outlier builds the embedding of a kept candidate, in float64. The conversions
+// keep compilers from fusing what must be the same on every CPU.
 func (c *prepared) outlier(r Range, round int, k candidate) Outlier {
-	row := matrix.NewPacked(1, c.unit.Cols)
-	c.noise(row, r.Class, round, k.noise)
-	source, noise := c.unit.Row(k.source), row.Row(0)
-	sum := make([]float64, len(source))
+	source, noise := c.bank.Row(k.source), make([]float32, c.bank.Cols)
+	c.noise(noise, r.Class, round, k.noise)
 	var square float64
 	for j, v := range source {
-		sum[j] = float64(v) + float64(noise[j])
-		square += sum[j] * sum[j]
+		sum := float64(v) + float64(noise[j])
+		square += float64(sum * sum)
 	}
-	embedding := make([]float32, len(source))
-	for j, v := range sum {
-		embedding[j] = float32(v / math.Sqrt(square))
+	norm := math.Sqrt(square)
+	embedding := noise
+	for j, v := range source {
+		embedding[j] = float32((float64(v) + float64(noise[j])) / norm)
 	}
 	o := Outlier{
 		Class: r.Class, Round: round, Source: k.source, NoiseIndex: k.noise,
 		Embedding:         embedding,
-		KthDistance:       max(0, 2-2*k.cosine),
-		SourceKthDistance: c.boundary.KthDistances[k.source],
+		KthDistance:       float32(max(0, k.distance)),
+		SourceKthDistance: c.ofSource[k.source],
 		CosineToSource:    float32(matrix.Dot(embedding, source)),
 	}
 	if norm := matrix.Norm(r.Anchor); norm > 0 {
 		o.CosineToAnchor = float32(matrix.Dot(embedding, r.Anchor) / norm)
 	}
 	return o
-}
-
-// reaches tells whether at least k of the sums a[j]+b[j] are no less than t. It
-// counts sign bits instead of branching, and looks at the count now and then.
-func reaches(a, b []float32, t float32, k int) bool {
-	const stretch = 64
-	left, below := len(a), len(a)-k // more than this many below t decide it
-	for left > 0 {
-		n := min(stretch, left)
-		x, y := a[:n:n], b[:n:n]
-		a, b = a[n:], b[n:]
-		var lower, lower2 uint32
-		j := 0
-		for ; j+1 < len(x) && j+1 < len(y); j += 2 {
-			lower += math.Float32bits(x[j]+y[j]-t) >> 31
-			lower2 += math.Float32bits(x[j+1]+y[j+1]-t) >> 31
-		}
-		if j < len(x) {
-			lower += math.Float32bits(x[j]+y[j]-t) >> 31
-		}
-		below -= int(lower + lower2)
-		left -= n
-		if below < 0 {
-			return false
-		}
-		if below >= left { // those left cannot change it
-			return true
-		}
-	}
-	return true
 }

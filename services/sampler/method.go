@@ -77,6 +77,10 @@ func Methods() []Method {
 	return []Method{
 		KNN{},
 		Inlier{},
+		Gaussian{},
+		NPOS{},
+		CrossBoundary{},
+		PCAShell{},
 	}
 }
 

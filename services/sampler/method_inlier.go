@@ -5,7 +5,7 @@ import "context"
 // Inlier is the sampler of Dream-ID (Du, Sun, Zhu and Li, NeurIPS 2023, arXiv
 // 2309.13415): [KNN] turned inwards. It selects the points of a class with the
 // smallest distance to their K-th neighbour and keeps the noisy copies with the
-// smallest one.
+// smallest one. What is said there of exactness, modes and input is true here.
 type Inlier struct{}
 
 // Name implements [Method].

@@ -8,9 +8,14 @@ import (
 	"github.com/dreamood/dreamood/internal/philox"
 )
 
-// ModePaper picks the candidates that the paper describes. (The published code
-// picks scrambled ones; see docs/method.md.)
-const ModePaper = "paper"
+// Modes of a method.
+const (
+	// ModePaper picks the candidates that the paper describes.
+	ModePaper = "paper"
+	// ModeReference repeats the published code, which picks others, index for
+	// index; see docs/method.md. "knn" and "inlier" have it.
+	ModeReference = "reference"
+)
 
 // PaperDim is the width of the embeddings that the constants of the paper were
 // chosen for (CLIP ViT-L/14, Stable Diffusion 1.x).
@@ -26,7 +31,7 @@ type Params struct {
 	Sigma  float64 // standard deviation of the noise per dimension; see SigmaForCosine
 	Keep   int     // candidates kept per picked point
 	Seed   uint64  // of all random draws
-	Mode   string  // "paper" or, for "knn" and "inlier", "reference"; "" means the first
+	Mode   string  // [ModePaper] or, for "knn" and "inlier", [ModeReference]; "" means the first
 
 	Alpha  float64 // "boundary": length of one step
 	Steps  int     // "boundary": at most this many until the prediction flips
@@ -84,8 +89,8 @@ func (ps Problems) Error() string {
 	return "sampler parameters: " + strings.Join(lines, "; ")
 }
 
-// Validate reports every problem that the parameters have with a bank
-// [bankSize, dim] as [Problems], or nil.
+// Validate reports every problem that the parameters of "knn" or "inlier" have
+// with a bank [bankSize, dim] as [Problems], or nil.
 func (p Params) Validate(bankSize, dim int) error {
 	var ps Problems
 	bad := func(field, format string, args ...any) {
@@ -119,11 +124,11 @@ func (p Params) Validate(bankSize, dim int) error {
 	if dim > 0 && p.Noises > philox.MaxWords/dim {
 		bad("noises", "is %d in %d dimensions; at most %d numbers can be drawn per round: lower noises and ask for more rounds", p.Noises, dim, philox.MaxWords)
 	}
-	if !(p.Sigma > 0) || math.IsInf(p.Sigma, 0) {
-		bad("sigma", "is %v; it must be positive and finite (%.4f keeps the paper's cosine of 0.458 in %d dimensions)", p.Sigma, SigmaForCosine(CosineForSigma(0.07, PaperDim), max(dim, 1)), max(dim, 1))
+	if !(p.Sigma > 0) || p.Sigma > maxNoise {
+		bad("sigma", "is %v; it must be positive and at most 1e6 (%.4f keeps the paper's cosine of 0.458 in %d dimensions)", p.Sigma, SigmaForCosine(CosineForSigma(0.07, PaperDim), max(dim, 1)), max(dim, 1))
 	}
-	if p.Mode != "" && p.Mode != ModePaper {
-		bad("mode", "is %q; there is %q", p.Mode, ModePaper)
+	if p.Mode != "" && p.Mode != ModePaper && p.Mode != ModeReference {
+		bad("mode", "is %q; there are %q and %q", p.Mode, ModePaper, ModeReference)
 	}
 	if ps == nil {
 		return nil

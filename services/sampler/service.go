@@ -1,7 +1,7 @@
 // Package sampler is the role that draws outlier and inlier embeddings (Dream-OOD, stage 2; Dream-ID): exactly, by
 // K-th-neighbour distances over the bank of a class, and replayably, by counter-based random numbers.
 //
-// The science stands in method*.go, boundary.go and lowlikelihood.go, which know nothing of transport.
+// The science stands in method*.go, boundary.go, lowlikelihood.go and tune.go, which know nothing of transport.
 package sampler
 
 import (
@@ -11,12 +11,22 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/catalog"
+	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
 )
 
+// KindSampleSet is the kind of runs that sample a set.
+const KindSampleSet = "sample-set"
+
 // Deps are what the role needs.
 type Deps struct {
+	Runs     *runs.Service
+	Catalog  *catalog.Catalog
+	Blobs    artifact.Store // of sets; banks are taken from it where it has them and is an [artifact.Mapper]
 	Embedder embedderv1.EmbedderServiceClient
 	Log      *zap.Logger
 }
@@ -26,7 +36,9 @@ type Service struct {
 	samplerv1.UnimplementedSamplerServiceServer
 	cfg      Config
 	deps     Deps
-	prepared *cache
+	prepared *cache // classes, by everything that they depend on
+	spaces   *banks // of whole spaces
+	sets     catalog.Typed[*samplerv1.EmbeddingSet]
 }
 
 // New checks the configuration and makes the role.
@@ -35,14 +47,15 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("sampler: %w", err)
 	}
-	return &Service{cfg: cfg, deps: deps, prepared: newCache(cfg.Prepared)}, nil
+	s := &Service{cfg: cfg, deps: deps, prepared: newCache(cfg.Prepared), spaces: newBanks(cfg.BankBytes)}
+	s.sets = catalog.NewTyped(deps.Catalog, ood.Embeddings, func() *samplerv1.EmbeddingSet { return &samplerv1.EmbeddingSet{} })
+	return s, nil
 }
 
 // Register puts the role on a gRPC server.
 func (s *Service) Register(r grpc.ServiceRegistrar) { samplerv1.RegisterSamplerServiceServer(r, s) }
 
-// Run waits for ctx: the sampler has no queue of its own.
+// Run works off the queue until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindSampleSet, Concurrency: s.cfg.Workers, Work: s.work, Finish: s.finish})
 }

@@ -2,7 +2,7 @@
 
 Raw Philox4x32-10 words come from randomgen's C implementation (a third party),
 the streams and the derived distributions from the plain Python and NumPy
-float64 version below.
+version below. Normal numbers are recorded to the last bit of float32.
 
     pip install numpy==2.4.6 randomgen==2.5.1
     python tools/vectors/philox.py      # writes internal/philox/testdata/philox.json
@@ -40,6 +40,61 @@ def fnv1a(text):
     return h
 
 
+f32 = np.float32
+
+
+def polynomial(x, coefficients):
+    """Horner's rule, coefficients rising; NumPy rounds every product and every sum to float32."""
+    p = f32(coefficients[-1])
+    for c in coefficients[-2::-1]:
+        p = p * x + f32(c)
+    return p
+
+
+LOG = [-0.6666643023490906, 0.4999959468841553, -0.40020811557769775, 0.33360975980758667,
+       -0.28011736273765564, 0.24368524551391602, -0.2796888053417206, 0.2578335702419281]  # fmt: skip
+SINE = [-1.9519181648774975e-07, -41.3416633605957, 81.59235382080078, -75.39356231689453]
+COSINE = [-19.739208221435547, 64.93932342529297, -85.4432373046875, 59.229244232177734]
+
+
+def minus_two_log(w):
+    """-2 ln((w + 1/2) / 2^32) of 32-bit words, u = 2^e (1 + f) with 1 + f in [2/3, 4/3)."""
+    v = (w.view(np.int32).astype(f32) + f32(0.5)) * f32(2.0**-32)  # u, or u - 1 in the upper half
+    upper = v < 0
+    u = np.where(upper, v + f32(1), v)
+    mantissa, e = np.frexp(u)  # u = mantissa 2^e, mantissa in [1/2, 1)
+    e = np.where(mantissa < np.uint32(0x3F2AAAAB).view(f32), e - 1, e)
+    scale = np.ldexp(f32(1), -e)
+    f = v * scale + np.where(upper, scale - f32(1), f32(-1))
+    e = e.astype(f32)
+    p = polynomial(f, LOG) * (f * (f * f))
+    p = p + e * f32(2 * 2.12194440e-4)
+    p = p + f * f
+    p = p - (f + f)
+    return p + e * f32(-2 * 0.693359375)
+
+
+def sine_cosine(w):
+    """Sine and cosine of (floor(w/64) + 1/2) / 2^26 turns."""
+    turn = 2 * (w >> np.uint32(6)).astype(np.int64) + 1  # in 2^-27 turns
+    quarter = (turn + 2**24) >> 25
+    x = (turn - (quarter << 25)).astype(f32) * f32(2.0**-27)
+    z = x * x
+    s = polynomial(z, SINE) * x + x * f32(2 * np.pi)
+    c = polynomial(z, COSINE) * z + f32(1)
+    sin = np.choose(quarter % 4, [s, c, -s, -c])
+    cos = np.choose(quarter % 4, [c, -s, -c, s])
+    return sin, cos
+
+
+def exact_normals(w):
+    """The same in float64."""
+    w = w.astype(np.float64)
+    r = np.sqrt(-2 * np.log((w[:, 0] + 0.5) / 2.0**32))
+    t = 2 * np.pi * (np.floor(w[:, 1] / 64) + 0.5) / 2.0**26
+    return np.stack([r * np.cos(t), r * np.sin(t)], 1)
+
+
 class Stream:
     """One stream of dreamood's layout; see the package comment of internal/philox."""
 
@@ -57,10 +112,14 @@ class Stream:
         return np.array([w >> 8 for w in self.words(n)]) / 2.0**24
 
     def normals(self, n):
-        w = np.array(self.words(n + n % 2), dtype=np.float64).reshape(-1, 2)
-        r = np.sqrt(-2 * np.log((w[:, 0] + 0.5) / 2.0**32))
-        t = 2 * np.pi * w[:, 1] / 2.0**32
-        return np.stack([r * np.cos(t), r * np.sin(t)], 1).ravel()[:n]
+        """Box-Muller in float32, step for step as internal/philox/normal.go defines it; float64 for what follows."""
+        w = np.array(self.words(n + n % 2), dtype=np.uint32).reshape(-1, 2)
+        r = np.sqrt(minus_two_log(w[:, 0]))
+        sin, cos = sine_cosine(w[:, 1])
+        got = np.stack([r * cos, r * sin], 1)
+        want = exact_normals(w)
+        assert np.all(np.abs(got - want) <= 4 * np.spacing(np.abs(want).astype(f32))), "not within 4 units in the last place"
+        return got.ravel()[:n].astype(np.float64)
 
     def choose(self, n, k):
         words = iter(self.words(4 * k + 64))
@@ -107,7 +166,7 @@ def main():
                 key={**key, "seed": str(key["seed"]), "index": str(key["index"])},
                 words=s.words(13),
                 uniform=s.uniform(13).tolist(),
-                normals=s.normals(64).tolist(),
+                normals=s.normals(256).tolist(),
                 choose_20_of_1000=s.choose(1000, 20),
                 perm_10=s.choose(10, 10),
             )

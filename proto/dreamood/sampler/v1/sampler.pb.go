@@ -9,8 +9,10 @@
 package samplerv1
 
 import (
+	v1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -202,7 +204,9 @@ type SampleOutliersRequest struct {
 	// Index of the first one: embeddings are numbered from 0, and index i is the same in every request.
 	Offset int32 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
 	// Settings.
-	Sampling      *Sampling `protobuf:"bytes,5,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	Sampling *Sampling `protobuf:"bytes,5,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	// Leaves the report out, whose comparison with all classes is work: for a client that takes many small ranges.
+	WithoutReport bool `protobuf:"varint,6,opt,name=without_report,json=withoutReport,proto3" json:"without_report,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -270,6 +274,13 @@ func (x *SampleOutliersRequest) GetSampling() *Sampling {
 		return x.Sampling
 	}
 	return nil
+}
+
+func (x *SampleOutliersRequest) GetWithoutReport() bool {
+	if x != nil {
+		return x.WithoutReport
+	}
+	return false
 }
 
 // SampleOutliersResponse carries one sampled embedding, or, as the last of the stream, the report.
@@ -349,7 +360,8 @@ type SamplingReport struct {
 	SampleQuantiles []float32 `protobuf:"fixed32,8,rep,packed,name=sample_quantiles,json=sampleQuantiles,proto3" json:"sample_quantiles,omitempty"`
 	// Share of the samples that lie farther out than any ID embedding of the class, 0 to 1.
 	BeyondId float32 `protobuf:"fixed32,9,opt,name=beyond_id,json=beyondId,proto3" json:"beyond_id,omitempty"`
-	// Share of the samples whose nearest ID embedding, over all classes, is of another class, 0 to 1.
+	// Share of the samples whose nearest ID embedding, over all classes, is of another class, 0 to 1; see
+	// `foreign_samples`.
 	Foreign float32 `protobuf:"fixed32,10,opt,name=foreign,proto3" json:"foreign,omitempty"`
 	// Mean cosine of the samples to their boundary point.
 	MeanSourceCosine float32 `protobuf:"fixed32,11,opt,name=mean_source_cosine,json=meanSourceCosine,proto3" json:"mean_source_cosine,omitempty"`
@@ -358,9 +370,11 @@ type SamplingReport struct {
 	// What a user should look at, with the remedy: sigma so large that samples are noise, so small that they are ID.
 	Warnings []string `protobuf:"bytes,13,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// The settings after defaults.
-	Sampling      *Sampling `protobuf:"bytes,14,opt,name=sampling,proto3" json:"sampling,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Sampling *Sampling `protobuf:"bytes,14,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	// Samples that `foreign` is about: evenly spaced over the request, at most 1024.
+	ForeignSamples int32 `protobuf:"varint,15,opt,name=foreign_samples,json=foreignSamples,proto3" json:"foreign_samples,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SamplingReport) Reset() {
@@ -491,6 +505,13 @@ func (x *SamplingReport) GetSampling() *Sampling {
 	return nil
 }
 
+func (x *SamplingReport) GetForeignSamples() int32 {
+	if x != nil {
+		return x.ForeignSamples
+	}
+	return 0
+}
+
 // Outlier is a sampled embedding.
 type Outlier struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -511,7 +532,9 @@ type Outlier struct {
 	// Index of the noise in its round.
 	Noise int32 `protobuf:"varint,8,opt,name=noise,proto3" json:"noise,omitempty"`
 	// The word whose token embedding it replaces.
-	Word          string `protobuf:"bytes,9,opt,name=word,proto3" json:"word,omitempty"`
+	Word string `protobuf:"bytes,9,opt,name=word,proto3" json:"word,omitempty"`
+	// Its place among the candidates of its boundary point in this round; 0 is the best.
+	Rank          int32 `protobuf:"varint,10,opt,name=rank,proto3" json:"rank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -607,6 +630,13 @@ func (x *Outlier) GetWord() string {
 		return x.Word
 	}
 	return ""
+}
+
+func (x *Outlier) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
 }
 
 // DescribeBoundaryRequest selects a class.
@@ -939,11 +969,820 @@ func (x *Method) GetDefaults() *Sampling {
 	return nil
 }
 
+// SampleSetRequest asks for a set of embeddings.
+type SampleSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the set: 1 to 63 of `a-z 0-9 - _`. Required. ALREADY_EXISTS when it is taken.
+	SetId string `protobuf:"bytes,1,opt,name=set_id,json=setId,proto3" json:"set_id,omitempty"`
+	// `spaces/{id}`. Required.
+	Space string `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
+	// Only these classes, in this order; empty means all of the space, in its order.
+	Classes []string `protobuf:"bytes,3,rep,name=classes,proto3" json:"classes,omitempty"`
+	// Embeddings per class, 1 to 1000000. Required.
+	PerClass int32 `protobuf:"varint,4,opt,name=per_class,json=perClass,proto3" json:"per_class,omitempty"`
+	// How they are sampled. What is left out is fitted to the bank of each class by itself.
+	Sampling *Sampling `protobuf:"bytes,5,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	// Idempotency key: the same key and request give the same run.
+	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampleSetRequest) Reset() {
+	*x = SampleSetRequest{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampleSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampleSetRequest) ProtoMessage() {}
+
+func (x *SampleSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampleSetRequest.ProtoReflect.Descriptor instead.
+func (*SampleSetRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SampleSetRequest) GetSetId() string {
+	if x != nil {
+		return x.SetId
+	}
+	return ""
+}
+
+func (x *SampleSetRequest) GetSpace() string {
+	if x != nil {
+		return x.Space
+	}
+	return ""
+}
+
+func (x *SampleSetRequest) GetClasses() []string {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *SampleSetRequest) GetPerClass() int32 {
+	if x != nil {
+		return x.PerClass
+	}
+	return 0
+}
+
+func (x *SampleSetRequest) GetSampling() *Sampling {
+	if x != nil {
+		return x.Sampling
+	}
+	return nil
+}
+
+func (x *SampleSetRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// SampleSetResponse names the run.
+type SampleSetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run; its result is `embeddings/{id}`.
+	Run           *v1.Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampleSetResponse) Reset() {
+	*x = SampleSetResponse{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampleSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampleSetResponse) ProtoMessage() {}
+
+func (x *SampleSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampleSetResponse.ProtoReflect.Descriptor instead.
+func (*SampleSetResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SampleSetResponse) GetRun() *v1.Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+// EmbeddingSet is a set of sampled embeddings. The rows of its shards, one after another, are an array
+// [classes, per_class, dimension] float32.
+type EmbeddingSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name, `embeddings/{id}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// `spaces/{id}`.
+	Space string `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
+	// Blob reference of the bank that it was sampled from.
+	Bank string `protobuf:"bytes,3,opt,name=bank,proto3" json:"bank,omitempty"`
+	// Its classes, in the order of the array. Lists leave their settings out.
+	Classes []*EmbeddingClass `protobuf:"bytes,4,rep,name=classes,proto3" json:"classes,omitempty"`
+	// Embeddings per class.
+	PerClass int32 `protobuf:"varint,5,opt,name=per_class,json=perClass,proto3" json:"per_class,omitempty"`
+	// Numbers of one embedding.
+	Dimension int32 `protobuf:"varint,6,opt,name=dimension,proto3" json:"dimension,omitempty"`
+	// Embeddings in all.
+	Embeddings int64 `protobuf:"varint,7,opt,name=embeddings,proto3" json:"embeddings,omitempty"`
+	// Its shards, in order. Lists leave them out.
+	Shards []*EmbeddingShard `protobuf:"bytes,8,rep,name=shards,proto3" json:"shards,omitempty"`
+	// When it was made.
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbeddingSet) Reset() {
+	*x = EmbeddingSet{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbeddingSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbeddingSet) ProtoMessage() {}
+
+func (x *EmbeddingSet) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbeddingSet.ProtoReflect.Descriptor instead.
+func (*EmbeddingSet) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *EmbeddingSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EmbeddingSet) GetSpace() string {
+	if x != nil {
+		return x.Space
+	}
+	return ""
+}
+
+func (x *EmbeddingSet) GetBank() string {
+	if x != nil {
+		return x.Bank
+	}
+	return ""
+}
+
+func (x *EmbeddingSet) GetClasses() []*EmbeddingClass {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *EmbeddingSet) GetPerClass() int32 {
+	if x != nil {
+		return x.PerClass
+	}
+	return 0
+}
+
+func (x *EmbeddingSet) GetDimension() int32 {
+	if x != nil {
+		return x.Dimension
+	}
+	return 0
+}
+
+func (x *EmbeddingSet) GetEmbeddings() int64 {
+	if x != nil {
+		return x.Embeddings
+	}
+	return 0
+}
+
+func (x *EmbeddingSet) GetShards() []*EmbeddingShard {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *EmbeddingSet) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+// EmbeddingClass is a class of an embedding set.
+type EmbeddingClass struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The class.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The word whose token embedding its embeddings replace.
+	Word string `protobuf:"bytes,2,opt,name=word,proto3" json:"word,omitempty"`
+	// ID embeddings that its bank had.
+	BankSize int32 `protobuf:"varint,3,opt,name=bank_size,json=bankSize,proto3" json:"bank_size,omitempty"`
+	// The settings after defaults.
+	Sampling      *Sampling `protobuf:"bytes,4,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbeddingClass) Reset() {
+	*x = EmbeddingClass{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbeddingClass) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbeddingClass) ProtoMessage() {}
+
+func (x *EmbeddingClass) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbeddingClass.ProtoReflect.Descriptor instead.
+func (*EmbeddingClass) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *EmbeddingClass) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EmbeddingClass) GetWord() string {
+	if x != nil {
+		return x.Word
+	}
+	return ""
+}
+
+func (x *EmbeddingClass) GetBankSize() int32 {
+	if x != nil {
+		return x.BankSize
+	}
+	return 0
+}
+
+func (x *EmbeddingClass) GetSampling() *Sampling {
+	if x != nil {
+		return x.Sampling
+	}
+	return nil
+}
+
+// EmbeddingShard is consecutive rows of an embedding set.
+type EmbeddingShard struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Blob reference of a NumPy file [count, dimension] float32: embeddings of unit norm times the norm of their class's
+	// anchor.
+	Embeddings string `protobuf:"bytes,1,opt,name=embeddings,proto3" json:"embeddings,omitempty"`
+	// Blob reference of a NumPy file [count] of records, in the same order: `label` (class of the space), `index`,
+	// `source`, `round`, `noise` and `rank` as little-endian int32, `kth_distance` and `anchor_cosine` as float32. Their
+	// meaning is that of Outlier.
+	Records string `protobuf:"bytes,2,opt,name=records,proto3" json:"records,omitempty"`
+	// Number of its first row within the set; those of one class follow those of the class before.
+	First int64 `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"`
+	// Its rows.
+	Count         int32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbeddingShard) Reset() {
+	*x = EmbeddingShard{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbeddingShard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbeddingShard) ProtoMessage() {}
+
+func (x *EmbeddingShard) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbeddingShard.ProtoReflect.Descriptor instead.
+func (*EmbeddingShard) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *EmbeddingShard) GetEmbeddings() string {
+	if x != nil {
+		return x.Embeddings
+	}
+	return ""
+}
+
+func (x *EmbeddingShard) GetRecords() string {
+	if x != nil {
+		return x.Records
+	}
+	return ""
+}
+
+func (x *EmbeddingShard) GetFirst() int64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *EmbeddingShard) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// GetEmbeddingSetRequest names a set.
+type GetEmbeddingSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `embeddings/{id}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetEmbeddingSetRequest) Reset() {
+	*x = GetEmbeddingSetRequest{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetEmbeddingSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetEmbeddingSetRequest) ProtoMessage() {}
+
+func (x *GetEmbeddingSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetEmbeddingSetRequest.ProtoReflect.Descriptor instead.
+func (*GetEmbeddingSetRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetEmbeddingSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// GetEmbeddingSetResponse holds the set.
+type GetEmbeddingSetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The set.
+	Set           *EmbeddingSet `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetEmbeddingSetResponse) Reset() {
+	*x = GetEmbeddingSetResponse{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetEmbeddingSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetEmbeddingSetResponse) ProtoMessage() {}
+
+func (x *GetEmbeddingSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetEmbeddingSetResponse.ProtoReflect.Descriptor instead.
+func (*GetEmbeddingSetResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetEmbeddingSetResponse) GetSet() *EmbeddingSet {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+// ListEmbeddingSetsRequest asks for a page.
+type ListEmbeddingSetsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sets per page, 1 to 1000; 0 means 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEmbeddingSetsRequest) Reset() {
+	*x = ListEmbeddingSetsRequest{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEmbeddingSetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEmbeddingSetsRequest) ProtoMessage() {}
+
+func (x *ListEmbeddingSetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEmbeddingSetsRequest.ProtoReflect.Descriptor instead.
+func (*ListEmbeddingSetsRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListEmbeddingSetsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListEmbeddingSetsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListEmbeddingSetsResponse is one page.
+type ListEmbeddingSetsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sets, by name.
+	Sets []*EmbeddingSet `protobuf:"bytes,1,rep,name=sets,proto3" json:"sets,omitempty"`
+	// Token of the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEmbeddingSetsResponse) Reset() {
+	*x = ListEmbeddingSetsResponse{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEmbeddingSetsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEmbeddingSetsResponse) ProtoMessage() {}
+
+func (x *ListEmbeddingSetsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEmbeddingSetsResponse.ProtoReflect.Descriptor instead.
+func (*ListEmbeddingSetsResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListEmbeddingSetsResponse) GetSets() []*EmbeddingSet {
+	if x != nil {
+		return x.Sets
+	}
+	return nil
+}
+
+func (x *ListEmbeddingSetsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// StreamEmbeddingSetRequest selects embeddings of a set.
+type StreamEmbeddingSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `embeddings/{id}`. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Only this class; empty means all, one after another.
+	Class string `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
+	// Index of the first one within each class, 0 or more.
+	Offset int32 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// How many of each class; 0 means all that follow.
+	Count         int32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamEmbeddingSetRequest) Reset() {
+	*x = StreamEmbeddingSetRequest{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamEmbeddingSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamEmbeddingSetRequest) ProtoMessage() {}
+
+func (x *StreamEmbeddingSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamEmbeddingSetRequest.ProtoReflect.Descriptor instead.
+func (*StreamEmbeddingSetRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StreamEmbeddingSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StreamEmbeddingSetRequest) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *StreamEmbeddingSetRequest) GetOffset() int32 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *StreamEmbeddingSetRequest) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// StreamEmbeddingSetResponse carries one embedding.
+type StreamEmbeddingSetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The embedding. Digests are verified where a shard ends: trust what was sent when the stream ended well.
+	Outlier       *Outlier `protobuf:"bytes,1,opt,name=outlier,proto3" json:"outlier,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamEmbeddingSetResponse) Reset() {
+	*x = StreamEmbeddingSetResponse{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamEmbeddingSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamEmbeddingSetResponse) ProtoMessage() {}
+
+func (x *StreamEmbeddingSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamEmbeddingSetResponse.ProtoReflect.Descriptor instead.
+func (*StreamEmbeddingSetResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *StreamEmbeddingSetResponse) GetOutlier() *Outlier {
+	if x != nil {
+		return x.Outlier
+	}
+	return nil
+}
+
+// DeleteEmbeddingSetRequest names a set.
+type DeleteEmbeddingSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `embeddings/{id}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteEmbeddingSetRequest) Reset() {
+	*x = DeleteEmbeddingSetRequest{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteEmbeddingSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteEmbeddingSetRequest) ProtoMessage() {}
+
+func (x *DeleteEmbeddingSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteEmbeddingSetRequest.ProtoReflect.Descriptor instead.
+func (*DeleteEmbeddingSetRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DeleteEmbeddingSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// DeleteEmbeddingSetResponse is empty.
+type DeleteEmbeddingSetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteEmbeddingSetResponse) Reset() {
+	*x = DeleteEmbeddingSetResponse{}
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteEmbeddingSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteEmbeddingSetResponse) ProtoMessage() {}
+
+func (x *DeleteEmbeddingSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_sampler_v1_sampler_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteEmbeddingSetResponse.ProtoReflect.Descriptor instead.
+func (*DeleteEmbeddingSetResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_sampler_v1_sampler_proto_rawDescGZIP(), []int{23}
+}
+
 var File_dreamood_sampler_v1_sampler_proto protoreflect.FileDescriptor
 
 const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\n" +
-	"!dreamood/sampler/v1/sampler.proto\x12\x13dreamood.sampler.v1\"\xc6\x02\n" +
+	"!dreamood/sampler/v1/sampler.proto\x12\x13dreamood.sampler.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x02\n" +
 	"\bSampling\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\f\n" +
 	"\x01k\x18\x02 \x01(\x05R\x01k\x12\x16\n" +
@@ -960,16 +1799,17 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\x06beyond\x18\f \x01(\x05H\x00R\x06beyond\x88\x01\x01\x12\x14\n" +
 	"\x05lower\x18\r \x01(\x01R\x05lower\x12\x14\n" +
 	"\x05upper\x18\x0e \x01(\x01R\x05upperB\t\n" +
-	"\a_beyond\"\xac\x01\n" +
+	"\a_beyond\"\xd3\x01\n" +
 	"\x15SampleOutliersRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x05R\x05count\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x05R\x06offset\x129\n" +
-	"\bsampling\x18\x05 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\"\x8d\x01\n" +
+	"\bsampling\x18\x05 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\x12%\n" +
+	"\x0ewithout_report\x18\x06 \x01(\bR\rwithoutReport\"\x8d\x01\n" +
 	"\x16SampleOutliersResponse\x126\n" +
 	"\aoutlier\x18\x01 \x01(\v2\x1c.dreamood.sampler.v1.OutlierR\aoutlier\x12;\n" +
-	"\x06report\x18\x02 \x01(\v2#.dreamood.sampler.v1.SamplingReportR\x06report\"\x83\x04\n" +
+	"\x06report\x18\x02 \x01(\v2#.dreamood.sampler.v1.SamplingReportR\x06report\"\xac\x04\n" +
 	"\x0eSamplingReport\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x1b\n" +
 	"\tbank_size\x18\x02 \x01(\x05R\bbankSize\x12#\n" +
@@ -985,7 +1825,8 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\x12mean_source_cosine\x18\v \x01(\x02R\x10meanSourceCosine\x12,\n" +
 	"\x12mean_anchor_cosine\x18\f \x01(\x02R\x10meanAnchorCosine\x12\x1a\n" +
 	"\bwarnings\x18\r \x03(\tR\bwarnings\x129\n" +
-	"\bsampling\x18\x0e \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\"\xed\x01\n" +
+	"\bsampling\x18\x0e \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\x12'\n" +
+	"\x0fforeign_samples\x18\x0f \x01(\x05R\x0eforeignSamples\"\x81\x02\n" +
 	"\aOutlier\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x16\n" +
@@ -995,7 +1836,9 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\x06source\x18\x06 \x01(\x05R\x06source\x12\x14\n" +
 	"\x05round\x18\a \x01(\x05R\x05round\x12\x14\n" +
 	"\x05noise\x18\b \x01(\x05R\x05noise\x12\x12\n" +
-	"\x04word\x18\t \x01(\tR\x04word\"\x80\x01\n" +
+	"\x04word\x18\t \x01(\tR\x04word\x12\x12\n" +
+	"\x04rank\x18\n" +
+	" \x01(\x05R\x04rank\"\x80\x01\n" +
 	"\x17DescribeBoundaryRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x129\n" +
@@ -1013,11 +1856,72 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\x06Method\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x129\n" +
-	"\bdefaults\x18\x03 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bdefaults2\xd0\x02\n" +
+	"\bdefaults\x18\x03 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bdefaults\"\xd0\x01\n" +
+	"\x10SampleSetRequest\x12\x15\n" +
+	"\x06set_id\x18\x01 \x01(\tR\x05setId\x12\x14\n" +
+	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
+	"\aclasses\x18\x03 \x03(\tR\aclasses\x12\x1b\n" +
+	"\tper_class\x18\x04 \x01(\x05R\bperClass\x129\n" +
+	"\bsampling\x18\x05 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x06 \x01(\tR\trequestId\";\n" +
+	"\x11SampleSetResponse\x12&\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xe0\x02\n" +
+	"\fEmbeddingSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05space\x18\x02 \x01(\tR\x05space\x12\x12\n" +
+	"\x04bank\x18\x03 \x01(\tR\x04bank\x12=\n" +
+	"\aclasses\x18\x04 \x03(\v2#.dreamood.sampler.v1.EmbeddingClassR\aclasses\x12\x1b\n" +
+	"\tper_class\x18\x05 \x01(\x05R\bperClass\x12\x1c\n" +
+	"\tdimension\x18\x06 \x01(\x05R\tdimension\x12\x1e\n" +
+	"\n" +
+	"embeddings\x18\a \x01(\x03R\n" +
+	"embeddings\x12;\n" +
+	"\x06shards\x18\b \x03(\v2#.dreamood.sampler.v1.EmbeddingShardR\x06shards\x12;\n" +
+	"\vcreate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\"\x90\x01\n" +
+	"\x0eEmbeddingClass\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04word\x18\x02 \x01(\tR\x04word\x12\x1b\n" +
+	"\tbank_size\x18\x03 \x01(\x05R\bbankSize\x129\n" +
+	"\bsampling\x18\x04 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\"v\n" +
+	"\x0eEmbeddingShard\x12\x1e\n" +
+	"\n" +
+	"embeddings\x18\x01 \x01(\tR\n" +
+	"embeddings\x12\x18\n" +
+	"\arecords\x18\x02 \x01(\tR\arecords\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\x03R\x05first\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x05R\x05count\",\n" +
+	"\x16GetEmbeddingSetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"N\n" +
+	"\x17GetEmbeddingSetResponse\x123\n" +
+	"\x03set\x18\x01 \x01(\v2!.dreamood.sampler.v1.EmbeddingSetR\x03set\"V\n" +
+	"\x18ListEmbeddingSetsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"z\n" +
+	"\x19ListEmbeddingSetsResponse\x125\n" +
+	"\x04sets\x18\x01 \x03(\v2!.dreamood.sampler.v1.EmbeddingSetR\x04sets\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"s\n" +
+	"\x19StreamEmbeddingSetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x05R\x06offset\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x05R\x05count\"T\n" +
+	"\x1aStreamEmbeddingSetResponse\x126\n" +
+	"\aoutlier\x18\x01 \x01(\v2\x1c.dreamood.sampler.v1.OutlierR\aoutlier\"/\n" +
+	"\x19DeleteEmbeddingSetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x1c\n" +
+	"\x1aDeleteEmbeddingSetResponse2\xfe\x06\n" +
 	"\x0eSamplerService\x12k\n" +
 	"\x0eSampleOutliers\x12*.dreamood.sampler.v1.SampleOutliersRequest\x1a+.dreamood.sampler.v1.SampleOutliersResponse0\x01\x12o\n" +
 	"\x10DescribeBoundary\x12,.dreamood.sampler.v1.DescribeBoundaryRequest\x1a-.dreamood.sampler.v1.DescribeBoundaryResponse\x12`\n" +
-	"\vListMethods\x12'.dreamood.sampler.v1.ListMethodsRequest\x1a(.dreamood.sampler.v1.ListMethodsResponseBBZ@github.com/dreamood/dreamood/proto/dreamood/sampler/v1;samplerv1b\x06proto3"
+	"\vListMethods\x12'.dreamood.sampler.v1.ListMethodsRequest\x1a(.dreamood.sampler.v1.ListMethodsResponse\x12Z\n" +
+	"\tSampleSet\x12%.dreamood.sampler.v1.SampleSetRequest\x1a&.dreamood.sampler.v1.SampleSetResponse\x12l\n" +
+	"\x0fGetEmbeddingSet\x12+.dreamood.sampler.v1.GetEmbeddingSetRequest\x1a,.dreamood.sampler.v1.GetEmbeddingSetResponse\x12r\n" +
+	"\x11ListEmbeddingSets\x12-.dreamood.sampler.v1.ListEmbeddingSetsRequest\x1a..dreamood.sampler.v1.ListEmbeddingSetsResponse\x12w\n" +
+	"\x12StreamEmbeddingSet\x12..dreamood.sampler.v1.StreamEmbeddingSetRequest\x1a/.dreamood.sampler.v1.StreamEmbeddingSetResponse0\x01\x12u\n" +
+	"\x12DeleteEmbeddingSet\x12..dreamood.sampler.v1.DeleteEmbeddingSetRequest\x1a/.dreamood.sampler.v1.DeleteEmbeddingSetResponseBBZ@github.com/dreamood/dreamood/proto/dreamood/sampler/v1;samplerv1b\x06proto3"
 
 var (
 	file_dreamood_sampler_v1_sampler_proto_rawDescOnce sync.Once
@@ -1031,19 +1935,34 @@ func file_dreamood_sampler_v1_sampler_proto_rawDescGZIP() []byte {
 	return file_dreamood_sampler_v1_sampler_proto_rawDescData
 }
 
-var file_dreamood_sampler_v1_sampler_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_dreamood_sampler_v1_sampler_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_dreamood_sampler_v1_sampler_proto_goTypes = []any{
-	(*Sampling)(nil),                 // 0: dreamood.sampler.v1.Sampling
-	(*SampleOutliersRequest)(nil),    // 1: dreamood.sampler.v1.SampleOutliersRequest
-	(*SampleOutliersResponse)(nil),   // 2: dreamood.sampler.v1.SampleOutliersResponse
-	(*SamplingReport)(nil),           // 3: dreamood.sampler.v1.SamplingReport
-	(*Outlier)(nil),                  // 4: dreamood.sampler.v1.Outlier
-	(*DescribeBoundaryRequest)(nil),  // 5: dreamood.sampler.v1.DescribeBoundaryRequest
-	(*DescribeBoundaryResponse)(nil), // 6: dreamood.sampler.v1.DescribeBoundaryResponse
-	(*BoundaryPoint)(nil),            // 7: dreamood.sampler.v1.BoundaryPoint
-	(*ListMethodsRequest)(nil),       // 8: dreamood.sampler.v1.ListMethodsRequest
-	(*ListMethodsResponse)(nil),      // 9: dreamood.sampler.v1.ListMethodsResponse
-	(*Method)(nil),                   // 10: dreamood.sampler.v1.Method
+	(*Sampling)(nil),                   // 0: dreamood.sampler.v1.Sampling
+	(*SampleOutliersRequest)(nil),      // 1: dreamood.sampler.v1.SampleOutliersRequest
+	(*SampleOutliersResponse)(nil),     // 2: dreamood.sampler.v1.SampleOutliersResponse
+	(*SamplingReport)(nil),             // 3: dreamood.sampler.v1.SamplingReport
+	(*Outlier)(nil),                    // 4: dreamood.sampler.v1.Outlier
+	(*DescribeBoundaryRequest)(nil),    // 5: dreamood.sampler.v1.DescribeBoundaryRequest
+	(*DescribeBoundaryResponse)(nil),   // 6: dreamood.sampler.v1.DescribeBoundaryResponse
+	(*BoundaryPoint)(nil),              // 7: dreamood.sampler.v1.BoundaryPoint
+	(*ListMethodsRequest)(nil),         // 8: dreamood.sampler.v1.ListMethodsRequest
+	(*ListMethodsResponse)(nil),        // 9: dreamood.sampler.v1.ListMethodsResponse
+	(*Method)(nil),                     // 10: dreamood.sampler.v1.Method
+	(*SampleSetRequest)(nil),           // 11: dreamood.sampler.v1.SampleSetRequest
+	(*SampleSetResponse)(nil),          // 12: dreamood.sampler.v1.SampleSetResponse
+	(*EmbeddingSet)(nil),               // 13: dreamood.sampler.v1.EmbeddingSet
+	(*EmbeddingClass)(nil),             // 14: dreamood.sampler.v1.EmbeddingClass
+	(*EmbeddingShard)(nil),             // 15: dreamood.sampler.v1.EmbeddingShard
+	(*GetEmbeddingSetRequest)(nil),     // 16: dreamood.sampler.v1.GetEmbeddingSetRequest
+	(*GetEmbeddingSetResponse)(nil),    // 17: dreamood.sampler.v1.GetEmbeddingSetResponse
+	(*ListEmbeddingSetsRequest)(nil),   // 18: dreamood.sampler.v1.ListEmbeddingSetsRequest
+	(*ListEmbeddingSetsResponse)(nil),  // 19: dreamood.sampler.v1.ListEmbeddingSetsResponse
+	(*StreamEmbeddingSetRequest)(nil),  // 20: dreamood.sampler.v1.StreamEmbeddingSetRequest
+	(*StreamEmbeddingSetResponse)(nil), // 21: dreamood.sampler.v1.StreamEmbeddingSetResponse
+	(*DeleteEmbeddingSetRequest)(nil),  // 22: dreamood.sampler.v1.DeleteEmbeddingSetRequest
+	(*DeleteEmbeddingSetResponse)(nil), // 23: dreamood.sampler.v1.DeleteEmbeddingSetResponse
+	(*v1.Run)(nil),                     // 24: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),      // 25: google.protobuf.Timestamp
 }
 var file_dreamood_sampler_v1_sampler_proto_depIdxs = []int32{
 	0,  // 0: dreamood.sampler.v1.SampleOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
@@ -1055,17 +1974,36 @@ var file_dreamood_sampler_v1_sampler_proto_depIdxs = []int32{
 	7,  // 6: dreamood.sampler.v1.DescribeBoundaryResponse.points:type_name -> dreamood.sampler.v1.BoundaryPoint
 	10, // 7: dreamood.sampler.v1.ListMethodsResponse.methods:type_name -> dreamood.sampler.v1.Method
 	0,  // 8: dreamood.sampler.v1.Method.defaults:type_name -> dreamood.sampler.v1.Sampling
-	1,  // 9: dreamood.sampler.v1.SamplerService.SampleOutliers:input_type -> dreamood.sampler.v1.SampleOutliersRequest
-	5,  // 10: dreamood.sampler.v1.SamplerService.DescribeBoundary:input_type -> dreamood.sampler.v1.DescribeBoundaryRequest
-	8,  // 11: dreamood.sampler.v1.SamplerService.ListMethods:input_type -> dreamood.sampler.v1.ListMethodsRequest
-	2,  // 12: dreamood.sampler.v1.SamplerService.SampleOutliers:output_type -> dreamood.sampler.v1.SampleOutliersResponse
-	6,  // 13: dreamood.sampler.v1.SamplerService.DescribeBoundary:output_type -> dreamood.sampler.v1.DescribeBoundaryResponse
-	9,  // 14: dreamood.sampler.v1.SamplerService.ListMethods:output_type -> dreamood.sampler.v1.ListMethodsResponse
-	12, // [12:15] is the sub-list for method output_type
-	9,  // [9:12] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	0,  // 9: dreamood.sampler.v1.SampleSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	24, // 10: dreamood.sampler.v1.SampleSetResponse.run:type_name -> dreamood.run.v1.Run
+	14, // 11: dreamood.sampler.v1.EmbeddingSet.classes:type_name -> dreamood.sampler.v1.EmbeddingClass
+	15, // 12: dreamood.sampler.v1.EmbeddingSet.shards:type_name -> dreamood.sampler.v1.EmbeddingShard
+	25, // 13: dreamood.sampler.v1.EmbeddingSet.create_time:type_name -> google.protobuf.Timestamp
+	0,  // 14: dreamood.sampler.v1.EmbeddingClass.sampling:type_name -> dreamood.sampler.v1.Sampling
+	13, // 15: dreamood.sampler.v1.GetEmbeddingSetResponse.set:type_name -> dreamood.sampler.v1.EmbeddingSet
+	13, // 16: dreamood.sampler.v1.ListEmbeddingSetsResponse.sets:type_name -> dreamood.sampler.v1.EmbeddingSet
+	4,  // 17: dreamood.sampler.v1.StreamEmbeddingSetResponse.outlier:type_name -> dreamood.sampler.v1.Outlier
+	1,  // 18: dreamood.sampler.v1.SamplerService.SampleOutliers:input_type -> dreamood.sampler.v1.SampleOutliersRequest
+	5,  // 19: dreamood.sampler.v1.SamplerService.DescribeBoundary:input_type -> dreamood.sampler.v1.DescribeBoundaryRequest
+	8,  // 20: dreamood.sampler.v1.SamplerService.ListMethods:input_type -> dreamood.sampler.v1.ListMethodsRequest
+	11, // 21: dreamood.sampler.v1.SamplerService.SampleSet:input_type -> dreamood.sampler.v1.SampleSetRequest
+	16, // 22: dreamood.sampler.v1.SamplerService.GetEmbeddingSet:input_type -> dreamood.sampler.v1.GetEmbeddingSetRequest
+	18, // 23: dreamood.sampler.v1.SamplerService.ListEmbeddingSets:input_type -> dreamood.sampler.v1.ListEmbeddingSetsRequest
+	20, // 24: dreamood.sampler.v1.SamplerService.StreamEmbeddingSet:input_type -> dreamood.sampler.v1.StreamEmbeddingSetRequest
+	22, // 25: dreamood.sampler.v1.SamplerService.DeleteEmbeddingSet:input_type -> dreamood.sampler.v1.DeleteEmbeddingSetRequest
+	2,  // 26: dreamood.sampler.v1.SamplerService.SampleOutliers:output_type -> dreamood.sampler.v1.SampleOutliersResponse
+	6,  // 27: dreamood.sampler.v1.SamplerService.DescribeBoundary:output_type -> dreamood.sampler.v1.DescribeBoundaryResponse
+	9,  // 28: dreamood.sampler.v1.SamplerService.ListMethods:output_type -> dreamood.sampler.v1.ListMethodsResponse
+	12, // 29: dreamood.sampler.v1.SamplerService.SampleSet:output_type -> dreamood.sampler.v1.SampleSetResponse
+	17, // 30: dreamood.sampler.v1.SamplerService.GetEmbeddingSet:output_type -> dreamood.sampler.v1.GetEmbeddingSetResponse
+	19, // 31: dreamood.sampler.v1.SamplerService.ListEmbeddingSets:output_type -> dreamood.sampler.v1.ListEmbeddingSetsResponse
+	21, // 32: dreamood.sampler.v1.SamplerService.StreamEmbeddingSet:output_type -> dreamood.sampler.v1.StreamEmbeddingSetResponse
+	23, // 33: dreamood.sampler.v1.SamplerService.DeleteEmbeddingSet:output_type -> dreamood.sampler.v1.DeleteEmbeddingSetResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_sampler_v1_sampler_proto_init() }
@@ -1080,7 +2018,7 @@ func file_dreamood_sampler_v1_sampler_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_sampler_v1_sampler_proto_rawDesc), len(file_dreamood_sampler_v1_sampler_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,9 +21,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SamplerService_SampleOutliers_FullMethodName   = "/dreamood.sampler.v1.SamplerService/SampleOutliers"
-	SamplerService_DescribeBoundary_FullMethodName = "/dreamood.sampler.v1.SamplerService/DescribeBoundary"
-	SamplerService_ListMethods_FullMethodName      = "/dreamood.sampler.v1.SamplerService/ListMethods"
+	SamplerService_SampleOutliers_FullMethodName     = "/dreamood.sampler.v1.SamplerService/SampleOutliers"
+	SamplerService_DescribeBoundary_FullMethodName   = "/dreamood.sampler.v1.SamplerService/DescribeBoundary"
+	SamplerService_ListMethods_FullMethodName        = "/dreamood.sampler.v1.SamplerService/ListMethods"
+	SamplerService_SampleSet_FullMethodName          = "/dreamood.sampler.v1.SamplerService/SampleSet"
+	SamplerService_GetEmbeddingSet_FullMethodName    = "/dreamood.sampler.v1.SamplerService/GetEmbeddingSet"
+	SamplerService_ListEmbeddingSets_FullMethodName  = "/dreamood.sampler.v1.SamplerService/ListEmbeddingSets"
+	SamplerService_StreamEmbeddingSet_FullMethodName = "/dreamood.sampler.v1.SamplerService/StreamEmbeddingSet"
+	SamplerService_DeleteEmbeddingSet_FullMethodName = "/dreamood.sampler.v1.SamplerService/DeleteEmbeddingSet"
 )
 
 // SamplerServiceClient is the client API for SamplerService service.
@@ -39,6 +44,17 @@ type SamplerServiceClient interface {
 	DescribeBoundary(ctx context.Context, in *DescribeBoundaryRequest, opts ...grpc.CallOption) (*DescribeBoundaryResponse, error)
 	// ListMethods names the sampling methods with their source and defaults.
 	ListMethods(ctx context.Context, in *ListMethodsRequest, opts ...grpc.CallOption) (*ListMethodsResponse, error)
+	// SampleSet samples many classes on the work queue, in shards that every sampler of the mesh takes from. Answers at
+	// once with the run that does it.
+	SampleSet(ctx context.Context, in *SampleSetRequest, opts ...grpc.CallOption) (*SampleSetResponse, error)
+	// GetEmbeddingSet returns one set. NOT_FOUND when there is none of that name.
+	GetEmbeddingSet(ctx context.Context, in *GetEmbeddingSetRequest, opts ...grpc.CallOption) (*GetEmbeddingSetResponse, error)
+	// ListEmbeddingSets returns sets by name, in pages.
+	ListEmbeddingSets(ctx context.Context, in *ListEmbeddingSetsRequest, opts ...grpc.CallOption) (*ListEmbeddingSetsResponse, error)
+	// StreamEmbeddingSet streams the embeddings of a set, class after class, in order of their indices.
+	StreamEmbeddingSet(ctx context.Context, in *StreamEmbeddingSetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamEmbeddingSetResponse], error)
+	// DeleteEmbeddingSet removes a set from the catalog.
+	DeleteEmbeddingSet(ctx context.Context, in *DeleteEmbeddingSetRequest, opts ...grpc.CallOption) (*DeleteEmbeddingSetResponse, error)
 }
 
 type samplerServiceClient struct {
@@ -88,6 +104,65 @@ func (c *samplerServiceClient) ListMethods(ctx context.Context, in *ListMethodsR
 	return out, nil
 }
 
+func (c *samplerServiceClient) SampleSet(ctx context.Context, in *SampleSetRequest, opts ...grpc.CallOption) (*SampleSetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SampleSetResponse)
+	err := c.cc.Invoke(ctx, SamplerService_SampleSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *samplerServiceClient) GetEmbeddingSet(ctx context.Context, in *GetEmbeddingSetRequest, opts ...grpc.CallOption) (*GetEmbeddingSetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetEmbeddingSetResponse)
+	err := c.cc.Invoke(ctx, SamplerService_GetEmbeddingSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *samplerServiceClient) ListEmbeddingSets(ctx context.Context, in *ListEmbeddingSetsRequest, opts ...grpc.CallOption) (*ListEmbeddingSetsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEmbeddingSetsResponse)
+	err := c.cc.Invoke(ctx, SamplerService_ListEmbeddingSets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *samplerServiceClient) StreamEmbeddingSet(ctx context.Context, in *StreamEmbeddingSetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamEmbeddingSetResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SamplerService_ServiceDesc.Streams[1], SamplerService_StreamEmbeddingSet_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamEmbeddingSetRequest, StreamEmbeddingSetResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SamplerService_StreamEmbeddingSetClient = grpc.ServerStreamingClient[StreamEmbeddingSetResponse]
+
+func (c *samplerServiceClient) DeleteEmbeddingSet(ctx context.Context, in *DeleteEmbeddingSetRequest, opts ...grpc.CallOption) (*DeleteEmbeddingSetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteEmbeddingSetResponse)
+	err := c.cc.Invoke(ctx, SamplerService_DeleteEmbeddingSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SamplerServiceServer is the server API for SamplerService service.
 // All implementations must embed UnimplementedSamplerServiceServer
 // for forward compatibility.
@@ -101,6 +176,17 @@ type SamplerServiceServer interface {
 	DescribeBoundary(context.Context, *DescribeBoundaryRequest) (*DescribeBoundaryResponse, error)
 	// ListMethods names the sampling methods with their source and defaults.
 	ListMethods(context.Context, *ListMethodsRequest) (*ListMethodsResponse, error)
+	// SampleSet samples many classes on the work queue, in shards that every sampler of the mesh takes from. Answers at
+	// once with the run that does it.
+	SampleSet(context.Context, *SampleSetRequest) (*SampleSetResponse, error)
+	// GetEmbeddingSet returns one set. NOT_FOUND when there is none of that name.
+	GetEmbeddingSet(context.Context, *GetEmbeddingSetRequest) (*GetEmbeddingSetResponse, error)
+	// ListEmbeddingSets returns sets by name, in pages.
+	ListEmbeddingSets(context.Context, *ListEmbeddingSetsRequest) (*ListEmbeddingSetsResponse, error)
+	// StreamEmbeddingSet streams the embeddings of a set, class after class, in order of their indices.
+	StreamEmbeddingSet(*StreamEmbeddingSetRequest, grpc.ServerStreamingServer[StreamEmbeddingSetResponse]) error
+	// DeleteEmbeddingSet removes a set from the catalog.
+	DeleteEmbeddingSet(context.Context, *DeleteEmbeddingSetRequest) (*DeleteEmbeddingSetResponse, error)
 	mustEmbedUnimplementedSamplerServiceServer()
 }
 
@@ -119,6 +205,21 @@ func (UnimplementedSamplerServiceServer) DescribeBoundary(context.Context, *Desc
 }
 func (UnimplementedSamplerServiceServer) ListMethods(context.Context, *ListMethodsRequest) (*ListMethodsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListMethods not implemented")
+}
+func (UnimplementedSamplerServiceServer) SampleSet(context.Context, *SampleSetRequest) (*SampleSetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SampleSet not implemented")
+}
+func (UnimplementedSamplerServiceServer) GetEmbeddingSet(context.Context, *GetEmbeddingSetRequest) (*GetEmbeddingSetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetEmbeddingSet not implemented")
+}
+func (UnimplementedSamplerServiceServer) ListEmbeddingSets(context.Context, *ListEmbeddingSetsRequest) (*ListEmbeddingSetsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEmbeddingSets not implemented")
+}
+func (UnimplementedSamplerServiceServer) StreamEmbeddingSet(*StreamEmbeddingSetRequest, grpc.ServerStreamingServer[StreamEmbeddingSetResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamEmbeddingSet not implemented")
+}
+func (UnimplementedSamplerServiceServer) DeleteEmbeddingSet(context.Context, *DeleteEmbeddingSetRequest) (*DeleteEmbeddingSetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteEmbeddingSet not implemented")
 }
 func (UnimplementedSamplerServiceServer) mustEmbedUnimplementedSamplerServiceServer() {}
 func (UnimplementedSamplerServiceServer) testEmbeddedByValue()                        {}
@@ -188,6 +289,89 @@ func _SamplerService_ListMethods_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SamplerService_SampleSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SampleSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SamplerServiceServer).SampleSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SamplerService_SampleSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SamplerServiceServer).SampleSet(ctx, req.(*SampleSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SamplerService_GetEmbeddingSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetEmbeddingSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SamplerServiceServer).GetEmbeddingSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SamplerService_GetEmbeddingSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SamplerServiceServer).GetEmbeddingSet(ctx, req.(*GetEmbeddingSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SamplerService_ListEmbeddingSets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEmbeddingSetsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SamplerServiceServer).ListEmbeddingSets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SamplerService_ListEmbeddingSets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SamplerServiceServer).ListEmbeddingSets(ctx, req.(*ListEmbeddingSetsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SamplerService_StreamEmbeddingSet_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamEmbeddingSetRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SamplerServiceServer).StreamEmbeddingSet(m, &grpc.GenericServerStream[StreamEmbeddingSetRequest, StreamEmbeddingSetResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SamplerService_StreamEmbeddingSetServer = grpc.ServerStreamingServer[StreamEmbeddingSetResponse]
+
+func _SamplerService_DeleteEmbeddingSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteEmbeddingSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SamplerServiceServer).DeleteEmbeddingSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SamplerService_DeleteEmbeddingSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SamplerServiceServer).DeleteEmbeddingSet(ctx, req.(*DeleteEmbeddingSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SamplerService_ServiceDesc is the grpc.ServiceDesc for SamplerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -203,11 +387,32 @@ var SamplerService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListMethods",
 			Handler:    _SamplerService_ListMethods_Handler,
 		},
+		{
+			MethodName: "SampleSet",
+			Handler:    _SamplerService_SampleSet_Handler,
+		},
+		{
+			MethodName: "GetEmbeddingSet",
+			Handler:    _SamplerService_GetEmbeddingSet_Handler,
+		},
+		{
+			MethodName: "ListEmbeddingSets",
+			Handler:    _SamplerService_ListEmbeddingSets_Handler,
+		},
+		{
+			MethodName: "DeleteEmbeddingSet",
+			Handler:    _SamplerService_DeleteEmbeddingSet_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "SampleOutliers",
 			Handler:       _SamplerService_SampleOutliers_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "StreamEmbeddingSet",
+			Handler:       _SamplerService_StreamEmbeddingSet_Handler,
 			ServerStreams: true,
 		},
 	},

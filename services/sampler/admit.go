@@ -1,0 +1,105 @@
+package sampler
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dreamood/dreamood/internal/fault"
+	"github.com/dreamood/dreamood/internal/ood"
+	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
+	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
+)
+
+// maxTried is the size up to which a class is prepared before a run is accepted. That takes seconds at most.
+const maxTried = 10_000
+
+// admit refuses what cannot work, before anything is queued: a taken id, and what the method itself refuses: settings, or
+// more samples than it can give. It is asked for the last sample of the smallest class.
+func (s *Service) admit(ctx context.Context, q *samplerv1.SampleSetRequest, space *embedderv1.Space) error {
+	if err := errors.Join(s.sets.Free(ctx, q.SetId), s.deps.Runs.FreeTarget(ctx, KindSampleSet, ood.Embeddings.Name(q.SetId))); err != nil {
+		return err
+	}
+	var smallest *embedderv1.SpaceClass
+	for _, c := range space.Classes {
+		if slices.Contains(q.Classes, c.Name) && (smallest == nil || c.Count < smallest.Count) {
+			smallest = c
+		}
+	}
+	if smallest.Count > maxTried {
+		return nil
+	}
+	w, err := s.prepare(ctx, q.Space, smallest.Name, q.Sampling)
+	if err != nil {
+		return err
+	}
+	last := Range{Class: uint32(w.class.label), Offset: int(q.PerClass) - 1, Count: 1, Anchor: smallest.Anchor}
+	if err := w.ready.sampler.Sample(ctx, last, func(Outlier) error { return nil }); err != nil && ctx.Err() == nil {
+		return fault.Invalid("per_class", "class %s: %w", smallest.Name, err)
+	}
+	return ctx.Err()
+}
+
+// fit holds the classes and settings of a request against a space, and returns how many rounds the class with the fewest
+// takes. It reports everything that is wrong, and of which classes.
+func fit(q *samplerv1.SampleSetRequest, space *embedderv1.Space) (rounds int, err error) {
+	var checks fault.Checks
+	method, err := Lookup(q.Sampling.GetMethod())
+	if err != nil {
+		checks.Add("sampling.method", "%v", err)
+	}
+	found := map[fault.Violation][]string{}
+	var order []fault.Violation
+	for i, name := range q.Classes {
+		field := fmt.Sprintf("classes[%d]", i)
+		at := slices.IndexFunc(space.Classes, func(c *embedderv1.SpaceClass) bool { return c.Name == name })
+		checks.That(at >= 0, field, "%s has no class %q; it has %s", space.Name, name, classNames(space))
+		checks.That(!slices.Contains(q.Classes[:i], name), field, "%q is named twice", name)
+		if at < 0 || method == nil {
+			continue
+		}
+		size, dim := int(space.Classes[at].Count), int(space.Dimension)
+		params := ParamsOf(q.Sampling, method.Defaults().FittedTo(size, dim))
+		for _, v := range violations(Check(method, params, size, dim)) {
+			if found[v] == nil {
+				order = append(order, v)
+			}
+			found[v] = append(found[v], name)
+		}
+		n := roundsOf(int(q.PerClass), roundOf(params))
+		rounds = cmp.Or(min(rounds, n), n)
+	}
+	for _, v := range order {
+		checks.Add(v.Field, "%s (%s)", v.Problem, named(found[v]))
+	}
+	return rounds, checks.Err()
+}
+
+// violations are those of an error.
+func violations(err error) []fault.Violation {
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		return nil
+	}
+	return f.Violations
+}
+
+// named lists a few classes.
+func named(classes []string) string {
+	const most = 3
+	if len(classes) <= most {
+		return "in " + strings.Join(classes, ", ")
+	}
+	return fmt.Sprintf("in %s and %d more", strings.Join(classes[:most], ", "), len(classes)-most)
+}
+
+func classNames(space *embedderv1.Space) []string {
+	var names []string
+	for _, c := range space.Classes {
+		names = append(names, c.Name)
+	}
+	return names
+}
