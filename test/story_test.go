@@ -171,15 +171,21 @@ func outliers(ctx context.Context, t *testing.T, m mesh, space *embedderv1.Space
 			t.Fatal(err)
 		}
 		var out [][]float32
+		var report *samplerv1.SamplingReport
 		for {
 			r, err := stream.Recv()
 			if errors.Is(err, io.EOF) {
+				if report == nil || report.Class != "cat" {
+					t.Fatalf("the stream ended with the report %v", report)
+				}
 				return out
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			out = append(out, r.Outlier.Values)
+			if report = r.Report; report == nil {
+				out = append(out, r.Outlier.Values)
+			}
 		}
 	}
 	all, part := collect(0, 130), collect(95, 20)

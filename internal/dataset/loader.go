@@ -123,6 +123,9 @@ func (l *Loader) Start(ctx context.Context) error {
 func (l *Loader) run(ctx context.Context) {
 	defer close(l.ready) // publishes stopped
 	for step := l.config.FirstStep; l.config.Epochs == 0 || step < l.Steps(); step++ {
+		if l.stopped = ctx.Err(); l.stopped != nil { // select takes any ready case, so it may pass over Done again and again
+			return
+		}
 		var b *Batch
 		select {
 		case b = <-l.free:

@@ -32,11 +32,12 @@ def table(head, rows):
 
 def opening(r):
     at = r["shares"]["3"]
+    more = "".join(f", **{percent(q['share'])}** at {g}" for g, q in sorted(r["shares"].items(), key=lambda p: float(p[0])) if float(g) > 3)
     return f"""# reference: a small text-conditioned latent diffusion model for 32-px pictures
 
 All the parts of Stable Diffusion in the stock Diffusers layout (tokenizer, CLIP text encoder, U-Net with cross-attention, codec in the VAE's place, scheduler), small enough to train and run on two CPU cores. dreamood uses it for the demo, the tests and the experiments that need no GPU. Its world, the 110 classes of CIFAR-10 and CIFAR-100, is wider than the ten ID classes.
 
-- A classifier that was trained on real pictures only ({percent_exact(r['classifier']['test_accuracy'])} on CIFAR-10's test pictures) gives **{percent(at['share'])}** of the pictures to the class they were drawn for (guidance 3, {at['n']} pictures).
+- A classifier that was trained on real pictures only ({percent_exact(r['classifier']['test_accuracy'])} on CIFAR-10's test pictures) gives {percent(at['share'])} of the pictures to the class they were drawn for at guidance 3{more}.
 - The pictures follow their token embeddings: {percent(row(r, 0.9)['share'])} of the class at a cosine of 0.9 to the word, {percent(row(r, 0.6)['share'])} at 0.6, {percent(row(r, 0.3)['share'])} at 0.3.
 
 ![Generated pictures, one row per class](pictures/grid.png)

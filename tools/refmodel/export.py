@@ -127,14 +127,14 @@ def main():
     write_json(os.path.join(a.model, "unet/config.json"), {k: v for k, v in dict(model.unet.config).items() if not k.startswith("_name")})
     text_config = model.text.config.to_dict()
     write_json(os.path.join(a.model, "text_encoder/config.json"), {k: v for k, v in text_config.items() if not k.startswith("_")})
-    vae = dict(_class_name="LinearPatchCodec", in_channels=3, out_channels=3, latent_channels=c, scaling_factor=1.0, sample_size=32)
+    vae = dict(_class_name="PatchCodec", in_channels=3, out_channels=3, latent_channels=model.cfg["channels"], scaling_factor=1.0, sample_size=32)
     write_json(os.path.join(a.model, "vae_decoder/config.json"), vae)
     write_json(os.path.join(a.model, "vae_encoder/config.json"), vae)
     write_json(os.path.join(a.model, "scheduler/scheduler_config.json"), m.SCHEDULER)
     write_json(os.path.join(a.model, "model_index.json"), {
         "_class_name": "StableDiffusionPipeline", "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae_decoder": ["dreamood", "LinearPatchCodec"], "vae_encoder": ["dreamood", "LinearPatchCodec"],
+        "vae_decoder": ["dreamood", "PatchCodec"], "vae_encoder": ["dreamood", "PatchCodec"],
         "scheduler": ["diffusers", "DDIMScheduler"], "safety_checker": [None, None]})
     shutil.copytree(os.path.join(a.out, "tokenizer"), os.path.join(a.model, "tokenizer"), dirs_exist_ok=True)
     print("step", step, {f: os.path.getsize(os.path.join(a.model, f, "model.onnx")) for f in ("text_encoder", "unet", "vae_decoder")})

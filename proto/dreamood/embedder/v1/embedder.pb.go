@@ -414,7 +414,9 @@ type TrainSpaceRequest struct {
 	// The word that stands for a class in prompts, by class name, where it is not the class's own first word.
 	Words map[string]string `protobuf:"bytes,5,rep,name=words,proto3" json:"words,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Idempotency key: the same key and request give the same run.
-	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How its run is treated.
+	Options       *v1.RunOptions `protobuf:"bytes,7,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -489,6 +491,13 @@ func (x *TrainSpaceRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *TrainSpaceRequest) GetOptions() *v1.RunOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
 }
 
 // TrainSpaceResponse names the run.
@@ -1363,7 +1372,7 @@ const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	"\x04seed\x18\x06 \x01(\x04R\x04seed\"3\n" +
 	"\tLossPoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x12\n" +
-	"\x04loss\x18\x02 \x01(\x01R\x04loss\"\xc2\x02\n" +
+	"\x04loss\x18\x02 \x01(\x01R\x04loss\"\xf9\x02\n" +
 	"\x11TrainSpaceRequest\x12\x19\n" +
 	"\bspace_id\x18\x01 \x01(\tR\aspaceId\x12\x18\n" +
 	"\adataset\x18\x02 \x01(\tR\adataset\x12\x14\n" +
@@ -1371,7 +1380,8 @@ const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	"\btraining\x18\x04 \x01(\v2#.dreamood.embedder.v1.SpaceTrainingR\btraining\x12H\n" +
 	"\x05words\x18\x05 \x03(\v22.dreamood.embedder.v1.TrainSpaceRequest.WordsEntryR\x05words\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x06 \x01(\tR\trequestId\x1a8\n" +
+	"request_id\x18\x06 \x01(\tR\trequestId\x125\n" +
+	"\aoptions\x18\a \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\x1a8\n" +
 	"\n" +
 	"WordsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -1473,7 +1483,8 @@ var file_dreamood_embedder_v1_embedder_proto_goTypes = []any{
 	(*StreamBankResponse)(nil),    // 19: dreamood.embedder.v1.StreamBankResponse
 	nil,                           // 20: dreamood.embedder.v1.TrainSpaceRequest.WordsEntry
 	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*v1.Run)(nil),                // 22: dreamood.run.v1.Run
+	(*v1.RunOptions)(nil),         // 22: dreamood.run.v1.RunOptions
+	(*v1.Run)(nil),                // 23: dreamood.run.v1.Run
 }
 var file_dreamood_embedder_v1_embedder_proto_depIdxs = []int32{
 	1,  // 0: dreamood.embedder.v1.Space.classes:type_name -> dreamood.embedder.v1.SpaceClass
@@ -1482,30 +1493,31 @@ var file_dreamood_embedder_v1_embedder_proto_depIdxs = []int32{
 	3,  // 3: dreamood.embedder.v1.Space.loss:type_name -> dreamood.embedder.v1.LossPoint
 	2,  // 4: dreamood.embedder.v1.TrainSpaceRequest.training:type_name -> dreamood.embedder.v1.SpaceTraining
 	20, // 5: dreamood.embedder.v1.TrainSpaceRequest.words:type_name -> dreamood.embedder.v1.TrainSpaceRequest.WordsEntry
-	22, // 6: dreamood.embedder.v1.TrainSpaceResponse.run:type_name -> dreamood.run.v1.Run
-	8,  // 7: dreamood.embedder.v1.EmbedImagesResponse.embeddings:type_name -> dreamood.embedder.v1.ImageEmbedding
-	11, // 8: dreamood.embedder.v1.EmbedTextResponse.anchors:type_name -> dreamood.embedder.v1.Anchor
-	0,  // 9: dreamood.embedder.v1.GetSpaceResponse.space:type_name -> dreamood.embedder.v1.Space
-	0,  // 10: dreamood.embedder.v1.ListSpacesResponse.spaces:type_name -> dreamood.embedder.v1.Space
-	4,  // 11: dreamood.embedder.v1.EmbedderService.TrainSpace:input_type -> dreamood.embedder.v1.TrainSpaceRequest
-	6,  // 12: dreamood.embedder.v1.EmbedderService.EmbedImages:input_type -> dreamood.embedder.v1.EmbedImagesRequest
-	9,  // 13: dreamood.embedder.v1.EmbedderService.EmbedText:input_type -> dreamood.embedder.v1.EmbedTextRequest
-	12, // 14: dreamood.embedder.v1.EmbedderService.GetSpace:input_type -> dreamood.embedder.v1.GetSpaceRequest
-	14, // 15: dreamood.embedder.v1.EmbedderService.ListSpaces:input_type -> dreamood.embedder.v1.ListSpacesRequest
-	16, // 16: dreamood.embedder.v1.EmbedderService.DeleteSpace:input_type -> dreamood.embedder.v1.DeleteSpaceRequest
-	18, // 17: dreamood.embedder.v1.EmbedderService.StreamBank:input_type -> dreamood.embedder.v1.StreamBankRequest
-	5,  // 18: dreamood.embedder.v1.EmbedderService.TrainSpace:output_type -> dreamood.embedder.v1.TrainSpaceResponse
-	7,  // 19: dreamood.embedder.v1.EmbedderService.EmbedImages:output_type -> dreamood.embedder.v1.EmbedImagesResponse
-	10, // 20: dreamood.embedder.v1.EmbedderService.EmbedText:output_type -> dreamood.embedder.v1.EmbedTextResponse
-	13, // 21: dreamood.embedder.v1.EmbedderService.GetSpace:output_type -> dreamood.embedder.v1.GetSpaceResponse
-	15, // 22: dreamood.embedder.v1.EmbedderService.ListSpaces:output_type -> dreamood.embedder.v1.ListSpacesResponse
-	17, // 23: dreamood.embedder.v1.EmbedderService.DeleteSpace:output_type -> dreamood.embedder.v1.DeleteSpaceResponse
-	19, // 24: dreamood.embedder.v1.EmbedderService.StreamBank:output_type -> dreamood.embedder.v1.StreamBankResponse
-	18, // [18:25] is the sub-list for method output_type
-	11, // [11:18] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	22, // 6: dreamood.embedder.v1.TrainSpaceRequest.options:type_name -> dreamood.run.v1.RunOptions
+	23, // 7: dreamood.embedder.v1.TrainSpaceResponse.run:type_name -> dreamood.run.v1.Run
+	8,  // 8: dreamood.embedder.v1.EmbedImagesResponse.embeddings:type_name -> dreamood.embedder.v1.ImageEmbedding
+	11, // 9: dreamood.embedder.v1.EmbedTextResponse.anchors:type_name -> dreamood.embedder.v1.Anchor
+	0,  // 10: dreamood.embedder.v1.GetSpaceResponse.space:type_name -> dreamood.embedder.v1.Space
+	0,  // 11: dreamood.embedder.v1.ListSpacesResponse.spaces:type_name -> dreamood.embedder.v1.Space
+	4,  // 12: dreamood.embedder.v1.EmbedderService.TrainSpace:input_type -> dreamood.embedder.v1.TrainSpaceRequest
+	6,  // 13: dreamood.embedder.v1.EmbedderService.EmbedImages:input_type -> dreamood.embedder.v1.EmbedImagesRequest
+	9,  // 14: dreamood.embedder.v1.EmbedderService.EmbedText:input_type -> dreamood.embedder.v1.EmbedTextRequest
+	12, // 15: dreamood.embedder.v1.EmbedderService.GetSpace:input_type -> dreamood.embedder.v1.GetSpaceRequest
+	14, // 16: dreamood.embedder.v1.EmbedderService.ListSpaces:input_type -> dreamood.embedder.v1.ListSpacesRequest
+	16, // 17: dreamood.embedder.v1.EmbedderService.DeleteSpace:input_type -> dreamood.embedder.v1.DeleteSpaceRequest
+	18, // 18: dreamood.embedder.v1.EmbedderService.StreamBank:input_type -> dreamood.embedder.v1.StreamBankRequest
+	5,  // 19: dreamood.embedder.v1.EmbedderService.TrainSpace:output_type -> dreamood.embedder.v1.TrainSpaceResponse
+	7,  // 20: dreamood.embedder.v1.EmbedderService.EmbedImages:output_type -> dreamood.embedder.v1.EmbedImagesResponse
+	10, // 21: dreamood.embedder.v1.EmbedderService.EmbedText:output_type -> dreamood.embedder.v1.EmbedTextResponse
+	13, // 22: dreamood.embedder.v1.EmbedderService.GetSpace:output_type -> dreamood.embedder.v1.GetSpaceResponse
+	15, // 23: dreamood.embedder.v1.EmbedderService.ListSpaces:output_type -> dreamood.embedder.v1.ListSpacesResponse
+	17, // 24: dreamood.embedder.v1.EmbedderService.DeleteSpace:output_type -> dreamood.embedder.v1.DeleteSpaceResponse
+	19, // 25: dreamood.embedder.v1.EmbedderService.StreamBank:output_type -> dreamood.embedder.v1.StreamBankResponse
+	19, // [19:26] is the sub-list for method output_type
+	12, // [12:19] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_embedder_v1_embedder_proto_init() }

@@ -86,7 +86,7 @@ type Rendering struct {
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// Denoising steps, 1 to 1000; default 20.
 	Steps int32 `protobuf:"varint,2,opt,name=steps,proto3" json:"steps,omitempty"`
-	// Guidance scale, 1 (none) to 30; default 3.
+	// Guidance scale, 1 (none) to 30; default 5.
 	Guidance float64 `protobuf:"fixed64,3,opt,name=guidance,proto3" json:"guidance,omitempty"`
 	// `ddim`, `pndm` or `plms`; empty means the model's own. In records and sets it is always named.
 	Scheduler string `protobuf:"bytes,4,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
@@ -618,7 +618,9 @@ type RenderSetRequest struct {
 	// What is rendered.
 	Source Source `protobuf:"varint,7,opt,name=source,proto3,enum=dreamood.generator.v1.Source" json:"source,omitempty"`
 	// Idempotency key: the same key and request give the same run.
-	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How its run is treated.
+	Options       *v11.RunOptions `protobuf:"bytes,9,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -707,6 +709,13 @@ func (x *RenderSetRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *RenderSetRequest) GetOptions() *v11.RunOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
 }
 
 // RenderSetResponse names the run.
@@ -1488,7 +1497,7 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\fkth_distance\x18\f \x01(\x02R\vkthDistance\x12#\n" +
 	"\ranchor_cosine\x18\r \x01(\x02R\fanchorCosine\x125\n" +
 	"\x06source\x18\x0e \x01(\x0e2\x1d.dreamood.generator.v1.SourceR\x06source\x12\x12\n" +
-	"\x04bank\x18\x0f \x01(\tR\x04bank\"\xc7\x02\n" +
+	"\x04bank\x18\x0f \x01(\tR\x04bank\"\xfe\x02\n" +
 	"\x10RenderSetRequest\x12\x15\n" +
 	"\x06set_id\x18\x01 \x01(\tR\x05setId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -1498,7 +1507,8 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\trendering\x18\x06 \x01(\v2 .dreamood.generator.v1.RenderingR\trendering\x125\n" +
 	"\x06source\x18\a \x01(\x0e2\x1d.dreamood.generator.v1.SourceR\x06source\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tR\trequestId\";\n" +
+	"request_id\x18\b \x01(\tR\trequestId\x125\n" +
+	"\aoptions\x18\t \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\";\n" +
 	"\x11RenderSetResponse\x12&\n" +
 	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xac\x03\n" +
 	"\x03Set\x12\x12\n" +
@@ -1594,8 +1604,9 @@ var file_dreamood_generator_v1_generator_proto_goTypes = []any{
 	(*ListModelsResponse)(nil),     // 19: dreamood.generator.v1.ListModelsResponse
 	(*Model)(nil),                  // 20: dreamood.generator.v1.Model
 	(*v1.Sampling)(nil),            // 21: dreamood.sampler.v1.Sampling
-	(*v11.Run)(nil),                // 22: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),  // 23: google.protobuf.Timestamp
+	(*v11.RunOptions)(nil),         // 22: dreamood.run.v1.RunOptions
+	(*v11.Run)(nil),                // 23: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
 }
 var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
 	21, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
@@ -1610,34 +1621,35 @@ var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
 	21, // 9: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
 	1,  // 10: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 11: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
-	22, // 12: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
-	21, // 13: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
-	1,  // 14: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
-	0,  // 15: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
-	23, // 16: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 17: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
-	9,  // 18: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
-	5,  // 19: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
-	20, // 20: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
-	2,  // 21: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
-	7,  // 22: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
-	10, // 23: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
-	12, // 24: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
-	16, // 25: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
-	14, // 26: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
-	18, // 27: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
-	4,  // 28: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
-	8,  // 29: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
-	11, // 30: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
-	13, // 31: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
-	17, // 32: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
-	15, // 33: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
-	19, // 34: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
-	28, // [28:35] is the sub-list for method output_type
-	21, // [21:28] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	22, // 12: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
+	23, // 13: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
+	21, // 14: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
+	1,  // 15: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
+	0,  // 16: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
+	24, // 17: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 18: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
+	9,  // 19: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
+	5,  // 20: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
+	20, // 21: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
+	2,  // 22: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
+	7,  // 23: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
+	10, // 24: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
+	12, // 25: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
+	16, // 26: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
+	14, // 27: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
+	18, // 28: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
+	4,  // 29: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
+	8,  // 30: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
+	11, // 31: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
+	13, // 32: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
+	17, // 33: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
+	15, // 34: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
+	19, // 35: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
+	29, // [29:36] is the sub-list for method output_type
+	22, // [22:29] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_generator_v1_generator_proto_init() }

@@ -11,6 +11,7 @@ package runv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -23,6 +24,64 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// Priority is the class of a run in the queue. A waiting run moves up by one class for every 10 minutes that it has
+// waited, so that none waits for ever.
+type Priority int32
+
+const (
+	// PRIORITY_NORMAL.
+	Priority_PRIORITY_UNSPECIFIED Priority = 0
+	// After everything else.
+	Priority_PRIORITY_LOW Priority = 1
+	// The default.
+	Priority_PRIORITY_NORMAL Priority = 2
+	// Before everything else.
+	Priority_PRIORITY_HIGH Priority = 3
+)
+
+// Enum value maps for Priority.
+var (
+	Priority_name = map[int32]string{
+		0: "PRIORITY_UNSPECIFIED",
+		1: "PRIORITY_LOW",
+		2: "PRIORITY_NORMAL",
+		3: "PRIORITY_HIGH",
+	}
+	Priority_value = map[string]int32{
+		"PRIORITY_UNSPECIFIED": 0,
+		"PRIORITY_LOW":         1,
+		"PRIORITY_NORMAL":      2,
+		"PRIORITY_HIGH":        3,
+	}
+)
+
+func (x Priority) Enum() *Priority {
+	p := new(Priority)
+	*p = x
+	return p
+}
+
+func (x Priority) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Priority) Descriptor() protoreflect.EnumDescriptor {
+	return file_dreamood_run_v1_run_proto_enumTypes[0].Descriptor()
+}
+
+func (Priority) Type() protoreflect.EnumType {
+	return &file_dreamood_run_v1_run_proto_enumTypes[0]
+}
+
+func (x Priority) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Priority.Descriptor instead.
+func (Priority) EnumDescriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{0}
+}
 
 // RunState is the state of a run. SUCCEEDED, FAILED and CANCELLED are final.
 type RunState int32
@@ -40,6 +99,8 @@ const (
 	RunState_RUN_STATE_FAILED RunState = 4
 	// Ended by CancelRun.
 	RunState_RUN_STATE_CANCELLED RunState = 5
+	// Taken out of the queue by PauseRun until ResumeRun.
+	RunState_RUN_STATE_PAUSED RunState = 6
 )
 
 // Enum value maps for RunState.
@@ -51,6 +112,7 @@ var (
 		3: "RUN_STATE_SUCCEEDED",
 		4: "RUN_STATE_FAILED",
 		5: "RUN_STATE_CANCELLED",
+		6: "RUN_STATE_PAUSED",
 	}
 	RunState_value = map[string]int32{
 		"RUN_STATE_UNSPECIFIED": 0,
@@ -59,6 +121,7 @@ var (
 		"RUN_STATE_SUCCEEDED":   3,
 		"RUN_STATE_FAILED":      4,
 		"RUN_STATE_CANCELLED":   5,
+		"RUN_STATE_PAUSED":      6,
 	}
 )
 
@@ -73,11 +136,11 @@ func (x RunState) String() string {
 }
 
 func (RunState) Descriptor() protoreflect.EnumDescriptor {
-	return file_dreamood_run_v1_run_proto_enumTypes[0].Descriptor()
+	return file_dreamood_run_v1_run_proto_enumTypes[1].Descriptor()
 }
 
 func (RunState) Type() protoreflect.EnumType {
-	return &file_dreamood_run_v1_run_proto_enumTypes[0]
+	return &file_dreamood_run_v1_run_proto_enumTypes[1]
 }
 
 func (x RunState) Number() protoreflect.EnumNumber {
@@ -86,7 +149,152 @@ func (x RunState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RunState.Descriptor instead.
 func (RunState) EnumDescriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{1}
+}
+
+// PipelineStepFate says what SubmitPipeline did with a step.
+type PipelineStepFate int32
+
+const (
+	// Not set.
+	PipelineStepFate_PIPELINE_STEP_FATE_UNSPECIFIED PipelineStepFate = 0
+	// A new run was submitted.
+	PipelineStepFate_PIPELINE_STEP_FATE_SUBMITTED PipelineStepFate = 1
+	// A run of the same request is under way.
+	PipelineStepFate_PIPELINE_STEP_FATE_UNDER_WAY PipelineStepFate = 2
+	// What it makes is there already.
+	PipelineStepFate_PIPELINE_STEP_FATE_DONE PipelineStepFate = 3
+	// The run of an earlier submission had failed or was cancelled: a new one goes on from there.
+	PipelineStepFate_PIPELINE_STEP_FATE_RETRIED PipelineStepFate = 4
+)
+
+// Enum value maps for PipelineStepFate.
+var (
+	PipelineStepFate_name = map[int32]string{
+		0: "PIPELINE_STEP_FATE_UNSPECIFIED",
+		1: "PIPELINE_STEP_FATE_SUBMITTED",
+		2: "PIPELINE_STEP_FATE_UNDER_WAY",
+		3: "PIPELINE_STEP_FATE_DONE",
+		4: "PIPELINE_STEP_FATE_RETRIED",
+	}
+	PipelineStepFate_value = map[string]int32{
+		"PIPELINE_STEP_FATE_UNSPECIFIED": 0,
+		"PIPELINE_STEP_FATE_SUBMITTED":   1,
+		"PIPELINE_STEP_FATE_UNDER_WAY":   2,
+		"PIPELINE_STEP_FATE_DONE":        3,
+		"PIPELINE_STEP_FATE_RETRIED":     4,
+	}
+)
+
+func (x PipelineStepFate) Enum() *PipelineStepFate {
+	p := new(PipelineStepFate)
+	*p = x
+	return p
+}
+
+func (x PipelineStepFate) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PipelineStepFate) Descriptor() protoreflect.EnumDescriptor {
+	return file_dreamood_run_v1_run_proto_enumTypes[2].Descriptor()
+}
+
+func (PipelineStepFate) Type() protoreflect.EnumType {
+	return &file_dreamood_run_v1_run_proto_enumTypes[2]
+}
+
+func (x PipelineStepFate) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PipelineStepFate.Descriptor instead.
+func (PipelineStepFate) EnumDescriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{2}
+}
+
+// RunOptions say how a run is treated. Every request that starts a run takes them.
+type RunOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its class in the queue.
+	Priority Priority `protobuf:"varint,1,opt,name=priority,proto3,enum=dreamood.run.v1.Priority" json:"priority,omitempty"`
+	// For finding it again: at most 32 labels, names of up to 63 of `a-z 0-9 - _ . /`, values of up to 256 bytes.
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When it must have ended; after it the run fails with DEADLINE_EXCEEDED, whatever its state.
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// How long it may take from its start, pauses not counted; beyond it fails with DEADLINE_EXCEEDED.
+	TimeLimit *durationpb.Duration `protobuf:"bytes,4,opt,name=time_limit,json=timeLimit,proto3" json:"time_limit,omitempty"`
+	// Runs, `runs/{id}`, that must have SUCCEEDED before this one starts; at most 64. What the request names may then be
+	// made by them: it is checked when they have ended. When one of them fails or is cancelled, this run fails with
+	// FAILED_PRECONDITION.
+	After         []string `protobuf:"bytes,5,rep,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunOptions) Reset() {
+	*x = RunOptions{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunOptions) ProtoMessage() {}
+
+func (x *RunOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunOptions.ProtoReflect.Descriptor instead.
+func (*RunOptions) Descriptor() ([]byte, []int) {
 	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *RunOptions) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+func (x *RunOptions) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *RunOptions) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *RunOptions) GetTimeLimit() *durationpb.Duration {
+	if x != nil {
+		return x.TimeLimit
+	}
+	return nil
+}
+
+func (x *RunOptions) GetAfter() []string {
+	if x != nil {
+		return x.After
+	}
+	return nil
 }
 
 // Run is one piece of long work.
@@ -108,7 +316,7 @@ type Run struct {
 	Failure *Failure `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"`
 	// The request's idempotency key.
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// The client that submitted it; empty as long as clients are not authenticated.
+	// The authenticated client that submitted it; empty where clients are not authenticated.
 	Owner string `protobuf:"bytes,9,opt,name=owner,proto3" json:"owner,omitempty"`
 	// When it was accepted.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -121,14 +329,26 @@ type Run struct {
 	// Shards whose result is committed.
 	ShardsDone int32 `protobuf:"varint,14,opt,name=shards_done,json=shardsDone,proto3" json:"shards_done,omitempty"`
 	// The request that was submitted, as JSON.
-	RequestJson   string `protobuf:"bytes,15,opt,name=request_json,json=requestJson,proto3" json:"request_json,omitempty"`
+	RequestJson string `protobuf:"bytes,15,opt,name=request_json,json=requestJson,proto3" json:"request_json,omitempty"`
+	// How it is treated, after defaults.
+	Options *RunOptions `protobuf:"bytes,16,opt,name=options,proto3" json:"options,omitempty"`
+	// The runs among `options.after` that have not ended yet: the run waits for them.
+	WaitingFor []string `protobuf:"bytes,17,rep,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
+	// Where it stands in the queue; only from GetRun, while shards of it wait.
+	Queue *QueuePlace `protobuf:"bytes,18,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The run that RetryRun made it from.
+	RetryOf string `protobuf:"bytes,19,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
+	// The run that RetryRun made from it.
+	RetriedBy string `protobuf:"bytes,20,opt,name=retried_by,json=retriedBy,proto3" json:"retried_by,omitempty"`
+	// Attempts begun over all shards, without those that a shutdown or a pause gave back.
+	Attempts      int32 `protobuf:"varint,21,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[0]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -140,7 +360,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[0]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -153,7 +373,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{0}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Run) GetName() string {
@@ -261,6 +481,122 @@ func (x *Run) GetRequestJson() string {
 	return ""
 }
 
+func (x *Run) GetOptions() *RunOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Run) GetWaitingFor() []string {
+	if x != nil {
+		return x.WaitingFor
+	}
+	return nil
+}
+
+func (x *Run) GetQueue() *QueuePlace {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *Run) GetRetryOf() string {
+	if x != nil {
+		return x.RetryOf
+	}
+	return ""
+}
+
+func (x *Run) GetRetriedBy() string {
+	if x != nil {
+		return x.RetriedBy
+	}
+	return ""
+}
+
+func (x *Run) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+// QueuePlace is where a run stands among what waits for the same workers. It is an estimate: priorities, owners and
+// ageing change the order.
+type QueuePlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Shards of other runs that are expected to be taken before its next one.
+	Ahead int32 `protobuf:"varint,1,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	// Its shards that wait.
+	Waiting int32 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Its shards that are worked on.
+	InFlight int32 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Time until its end, from the measured speed of this kind and the workers seen; absent when neither is known yet.
+	TimeLeft      *durationpb.Duration `protobuf:"bytes,4,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueuePlace) Reset() {
+	*x = QueuePlace{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueuePlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueuePlace) ProtoMessage() {}
+
+func (x *QueuePlace) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueuePlace.ProtoReflect.Descriptor instead.
+func (*QueuePlace) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *QueuePlace) GetAhead() int32 {
+	if x != nil {
+		return x.Ahead
+	}
+	return 0
+}
+
+func (x *QueuePlace) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *QueuePlace) GetInFlight() int32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *QueuePlace) GetTimeLeft() *durationpb.Duration {
+	if x != nil {
+		return x.TimeLeft
+	}
+	return nil
+}
+
 // Progress of a run, in its own unit.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -278,7 +614,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[1]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +626,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[1]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +639,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{1}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Progress) GetDone() int64 {
@@ -347,7 +683,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[2]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -359,7 +695,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[2]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -372,7 +708,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{2}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Failure) GetReason() string {
@@ -400,7 +736,7 @@ type GetRunRequest struct {
 
 func (x *GetRunRequest) Reset() {
 	*x = GetRunRequest{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[3]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +748,7 @@ func (x *GetRunRequest) String() string {
 func (*GetRunRequest) ProtoMessage() {}
 
 func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[3]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +761,7 @@ func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunRequest.ProtoReflect.Descriptor instead.
 func (*GetRunRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{3}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetRunRequest) GetName() string {
@@ -446,7 +782,7 @@ type GetRunResponse struct {
 
 func (x *GetRunResponse) Reset() {
 	*x = GetRunResponse{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[4]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +794,7 @@ func (x *GetRunResponse) String() string {
 func (*GetRunResponse) ProtoMessage() {}
 
 func (x *GetRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[4]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +807,7 @@ func (x *GetRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunResponse.ProtoReflect.Descriptor instead.
 func (*GetRunResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{4}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetRunResponse) GetRun() *Run {
@@ -491,14 +827,20 @@ type ListRunsRequest struct {
 	// Only this kind; empty means every kind.
 	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Only this state; unspecified means every state.
-	State         RunState `protobuf:"varint,4,opt,name=state,proto3,enum=dreamood.run.v1.RunState" json:"state,omitempty"`
+	State RunState `protobuf:"varint,4,opt,name=state,proto3,enum=dreamood.run.v1.RunState" json:"state,omitempty"`
+	// Only this owner; empty means every owner.
+	Owner string `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Only runs that have all of these labels; an empty value means any value.
+	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Only runs that make this resource, for example `sets/demo`.
+	Target        string `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListRunsRequest) Reset() {
 	*x = ListRunsRequest{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[5]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +852,7 @@ func (x *ListRunsRequest) String() string {
 func (*ListRunsRequest) ProtoMessage() {}
 
 func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[5]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +865,7 @@ func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsRequest.ProtoReflect.Descriptor instead.
 func (*ListRunsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{5}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListRunsRequest) GetPageSize() int32 {
@@ -554,6 +896,27 @@ func (x *ListRunsRequest) GetState() RunState {
 	return RunState_RUN_STATE_UNSPECIFIED
 }
 
+func (x *ListRunsRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ListRunsRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ListRunsRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
 // ListRunsResponse is one page.
 type ListRunsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -567,7 +930,7 @@ type ListRunsResponse struct {
 
 func (x *ListRunsResponse) Reset() {
 	*x = ListRunsResponse{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[6]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +942,7 @@ func (x *ListRunsResponse) String() string {
 func (*ListRunsResponse) ProtoMessage() {}
 
 func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[6]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +955,7 @@ func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsResponse.ProtoReflect.Descriptor instead.
 func (*ListRunsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{6}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListRunsResponse) GetRuns() []*Run {
@@ -622,7 +985,7 @@ type WatchRunRequest struct {
 
 func (x *WatchRunRequest) Reset() {
 	*x = WatchRunRequest{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[7]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +997,7 @@ func (x *WatchRunRequest) String() string {
 func (*WatchRunRequest) ProtoMessage() {}
 
 func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[7]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +1010,7 @@ func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunRequest.ProtoReflect.Descriptor instead.
 func (*WatchRunRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{7}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchRunRequest) GetName() string {
@@ -677,7 +1040,7 @@ type WatchRunResponse struct {
 
 func (x *WatchRunResponse) Reset() {
 	*x = WatchRunResponse{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[8]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +1052,7 @@ func (x *WatchRunResponse) String() string {
 func (*WatchRunResponse) ProtoMessage() {}
 
 func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[8]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +1065,7 @@ func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunResponse.ProtoReflect.Descriptor instead.
 func (*WatchRunResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{8}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchRunResponse) GetSequence() uint64 {
@@ -730,7 +1093,7 @@ type CancelRunRequest struct {
 
 func (x *CancelRunRequest) Reset() {
 	*x = CancelRunRequest{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[9]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +1105,7 @@ func (x *CancelRunRequest) String() string {
 func (*CancelRunRequest) ProtoMessage() {}
 
 func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[9]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +1118,7 @@ func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunRequest.ProtoReflect.Descriptor instead.
 func (*CancelRunRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{9}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CancelRunRequest) GetName() string {
@@ -776,7 +1139,7 @@ type CancelRunResponse struct {
 
 func (x *CancelRunResponse) Reset() {
 	*x = CancelRunResponse{}
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[10]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +1151,7 @@ func (x *CancelRunResponse) String() string {
 func (*CancelRunResponse) ProtoMessage() {}
 
 func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_run_v1_run_proto_msgTypes[10]
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,10 +1164,1322 @@ func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunResponse.ProtoReflect.Descriptor instead.
 func (*CancelRunResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{10}
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CancelRunResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+// PauseRunRequest names the run to pause.
+type PauseRunRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `runs/{id}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseRunRequest) Reset() {
+	*x = PauseRunRequest{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseRunRequest) ProtoMessage() {}
+
+func (x *PauseRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseRunRequest.ProtoReflect.Descriptor instead.
+func (*PauseRunRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PauseRunRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// PauseRunResponse holds the run after the call.
+type PauseRunResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run.
+	Run           *Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseRunResponse) Reset() {
+	*x = PauseRunResponse{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseRunResponse) ProtoMessage() {}
+
+func (x *PauseRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseRunResponse.ProtoReflect.Descriptor instead.
+func (*PauseRunResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PauseRunResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+// ResumeRunRequest names the run to resume.
+type ResumeRunRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `runs/{id}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRunRequest) Reset() {
+	*x = ResumeRunRequest{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRunRequest) ProtoMessage() {}
+
+func (x *ResumeRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRunRequest.ProtoReflect.Descriptor instead.
+func (*ResumeRunRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ResumeRunRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// ResumeRunResponse holds the run after the call.
+type ResumeRunResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run.
+	Run           *Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRunResponse) Reset() {
+	*x = ResumeRunResponse{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRunResponse) ProtoMessage() {}
+
+func (x *ResumeRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRunResponse.ProtoReflect.Descriptor instead.
+func (*ResumeRunResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ResumeRunResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+// RetryRunRequest names the run to try again.
+type RetryRunRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `runs/{id}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryRunRequest) Reset() {
+	*x = RetryRunRequest{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryRunRequest) ProtoMessage() {}
+
+func (x *RetryRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryRunRequest.ProtoReflect.Descriptor instead.
+func (*RetryRunRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RetryRunRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// RetryRunResponse holds the new run.
+type RetryRunResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run. Retried twice, it is the same one.
+	Run           *Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryRunResponse) Reset() {
+	*x = RetryRunResponse{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryRunResponse) ProtoMessage() {}
+
+func (x *RetryRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryRunResponse.ProtoReflect.Descriptor instead.
+func (*RetryRunResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RetryRunResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+// DeleteRunRequest names the run whose record is removed.
+type DeleteRunRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `runs/{id}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRunRequest) Reset() {
+	*x = DeleteRunRequest{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRunRequest) ProtoMessage() {}
+
+func (x *DeleteRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRunRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRunRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DeleteRunRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// DeleteRunResponse is empty.
+type DeleteRunResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRunResponse) Reset() {
+	*x = DeleteRunResponse{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRunResponse) ProtoMessage() {}
+
+func (x *DeleteRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRunResponse.ProtoReflect.Descriptor instead.
+func (*DeleteRunResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{20}
+}
+
+// PipelineStep is one run of a pipeline.
+type PipelineStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the step within the pipeline: 1 to 63 of `a-z 0-9 - _`. Required.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Kind of its run: `train-space`, `sample-set`, `render-set`, `train-detector` or `evaluate-detector`. Required.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The request of that kind as JSON (TrainSpaceRequest, SampleSetRequest, RenderSetRequest, TrainDetectorRequest,
+	// EvaluateDetectorRequest), without `request_id`. Required.
+	RequestJson string `protobuf:"bytes,3,opt,name=request_json,json=requestJson,proto3" json:"request_json,omitempty"`
+	// Steps that must have succeeded before, beside those whose resource the request names.
+	After []string `protobuf:"bytes,4,rep,name=after,proto3" json:"after,omitempty"`
+	// How its run is treated, without `after`.
+	Options       *RunOptions `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PipelineStep) Reset() {
+	*x = PipelineStep{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PipelineStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PipelineStep) ProtoMessage() {}
+
+func (x *PipelineStep) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PipelineStep.ProtoReflect.Descriptor instead.
+func (*PipelineStep) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PipelineStep) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PipelineStep) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PipelineStep) GetRequestJson() string {
+	if x != nil {
+		return x.RequestJson
+	}
+	return ""
+}
+
+func (x *PipelineStep) GetAfter() []string {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *PipelineStep) GetOptions() *RunOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+// SubmitPipelineRequest holds the steps.
+type SubmitPipelineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the pipeline: 1 to 63 of `a-z 0-9 - _`. Its runs carry it in the label `pipeline`. Required.
+	PipelineId string `protobuf:"bytes,1,opt,name=pipeline_id,json=pipelineId,proto3" json:"pipeline_id,omitempty"`
+	// The steps, in any order; 1 to 64. INVALID_ARGUMENT when they wait for each other in a circle.
+	Steps         []*PipelineStep `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitPipelineRequest) Reset() {
+	*x = SubmitPipelineRequest{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitPipelineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitPipelineRequest) ProtoMessage() {}
+
+func (x *SubmitPipelineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitPipelineRequest.ProtoReflect.Descriptor instead.
+func (*SubmitPipelineRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SubmitPipelineRequest) GetPipelineId() string {
+	if x != nil {
+		return x.PipelineId
+	}
+	return ""
+}
+
+func (x *SubmitPipelineRequest) GetSteps() []*PipelineStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// SubmitPipelineResponse says what became of each step.
+type SubmitPipelineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One per step, in an order in which they can run.
+	Steps         []*PipelineStepRun `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitPipelineResponse) Reset() {
+	*x = SubmitPipelineResponse{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitPipelineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitPipelineResponse) ProtoMessage() {}
+
+func (x *SubmitPipelineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitPipelineResponse.ProtoReflect.Descriptor instead.
+func (*SubmitPipelineResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SubmitPipelineResponse) GetSteps() []*PipelineStepRun {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// PipelineStepRun is the fate of a step at submission.
+type PipelineStepRun struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The step.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its run; absent when the resource was there without one.
+	Run *Run `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
+	// What was done with it.
+	Fate          PipelineStepFate `protobuf:"varint,3,opt,name=fate,proto3,enum=dreamood.run.v1.PipelineStepFate" json:"fate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PipelineStepRun) Reset() {
+	*x = PipelineStepRun{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PipelineStepRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PipelineStepRun) ProtoMessage() {}
+
+func (x *PipelineStepRun) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PipelineStepRun.ProtoReflect.Descriptor instead.
+func (*PipelineStepRun) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PipelineStepRun) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PipelineStepRun) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *PipelineStepRun) GetFate() PipelineStepFate {
+	if x != nil {
+		return x.Fate
+	}
+	return PipelineStepFate_PIPELINE_STEP_FATE_UNSPECIFIED
+}
+
+// DescribeQueueRequest selects a queue.
+type DescribeQueueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this kind; empty means every kind.
+	Kind          string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeQueueRequest) Reset() {
+	*x = DescribeQueueRequest{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeQueueRequest) ProtoMessage() {}
+
+func (x *DescribeQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeQueueRequest.ProtoReflect.Descriptor instead.
+func (*DescribeQueueRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DescribeQueueRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+// DescribeQueueResponse holds the queues.
+type DescribeQueueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One per kind.
+	Queues        []*Queue `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeQueueResponse) Reset() {
+	*x = DescribeQueueResponse{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeQueueResponse) ProtoMessage() {}
+
+func (x *DescribeQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeQueueResponse.ProtoReflect.Descriptor instead.
+func (*DescribeQueueResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DescribeQueueResponse) GetQueues() []*Queue {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+// Queue is the queue of one kind of run.
+type Queue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Shards that wait for a worker: what an autoscaler adds workers for, together with `in_flight`. Shards of paused
+	// runs and dead letters are not in it.
+	Waiting int64 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Shards that workers hold.
+	InFlight int64 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// How long the oldest waiting shard has waited.
+	Oldest *durationpb.Duration `protobuf:"bytes,4,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	// Units per second of one worker, measured; 0 when not known yet.
+	UnitsPerSecond float64 `protobuf:"fixed64,5,opt,name=units_per_second,json=unitsPerSecond,proto3" json:"units_per_second,omitempty"`
+	// Its lanes, in the order in which they are served now.
+	Lanes         []*Lane `protobuf:"bytes,6,rep,name=lanes,proto3" json:"lanes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Queue) Reset() {
+	*x = Queue{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Queue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Queue) ProtoMessage() {}
+
+func (x *Queue) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Queue.ProtoReflect.Descriptor instead.
+func (*Queue) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Queue) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Queue) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Queue) GetInFlight() int64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *Queue) GetOldest() *durationpb.Duration {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+func (x *Queue) GetUnitsPerSecond() float64 {
+	if x != nil {
+		return x.UnitsPerSecond
+	}
+	return 0
+}
+
+func (x *Queue) GetLanes() []*Lane {
+	if x != nil {
+		return x.Lanes
+	}
+	return nil
+}
+
+// Lane is what one owner has in one class of a queue.
+type Lane struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The class.
+	Priority Priority `protobuf:"varint,1,opt,name=priority,proto3,enum=dreamood.run.v1.Priority" json:"priority,omitempty"`
+	// The owner; empty where clients are not authenticated.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Shards that wait.
+	Waiting int64 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Shards that workers hold.
+	InFlight int64 `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// How long the oldest waiting shard has waited.
+	Oldest        *durationpb.Duration `protobuf:"bytes,5,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lane) Reset() {
+	*x = Lane{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lane) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lane) ProtoMessage() {}
+
+func (x *Lane) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lane.ProtoReflect.Descriptor instead.
+func (*Lane) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Lane) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+func (x *Lane) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Lane) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Lane) GetInFlight() int64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *Lane) GetOldest() *durationpb.Duration {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+// DeadLetter is a shard that used up its attempts, or that no attempt can help.
+type DeadLetter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name, `deadLetters/{sequence}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its run, `runs/{id}`.
+	Run string `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
+	// Kind of the run.
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The shard; -1 is the assembly of the result.
+	Shard int32 `protobuf:"varint,4,opt,name=shard,proto3" json:"shard,omitempty"`
+	// Attempts made.
+	Attempts int32 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Reason and message of the last one.
+	Failure *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The process that made it.
+	Worker string `protobuf:"bytes,7,opt,name=worker,proto3" json:"worker,omitempty"`
+	// When it was given up.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The run that RedriveDeadLetter or RetryRun made.
+	RedrivenBy string `protobuf:"bytes,9,opt,name=redriven_by,json=redrivenBy,proto3" json:"redriven_by,omitempty"`
+	// Owner of the run.
+	Owner         string `protobuf:"bytes,10,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetter) Reset() {
+	*x = DeadLetter{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetter) ProtoMessage() {}
+
+func (x *DeadLetter) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
+func (*DeadLetter) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DeadLetter) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetShard() int32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetRedrivenBy() string {
+	if x != nil {
+		return x.RedrivenBy
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+// ListDeadLettersRequest selects dead letters.
+type ListDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Letters per page, 1 to 1000; 0 means 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only this kind; empty means every kind.
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Only of this run, `runs/{id}`; empty means every run.
+	Run           string `protobuf:"bytes,4,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersRequest) Reset() {
+	*x = ListDeadLettersRequest{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersRequest) ProtoMessage() {}
+
+func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListDeadLettersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListDeadLettersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+// ListDeadLettersResponse is one page.
+type ListDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Dead letters, newest first.
+	DeadLetters []*DeadLetter `protobuf:"bytes,1,rep,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	// Token of the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersResponse) Reset() {
+	*x = ListDeadLettersResponse{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersResponse) ProtoMessage() {}
+
+func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return nil
+}
+
+func (x *ListDeadLettersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// GetDeadLetterRequest names a dead letter.
+type GetDeadLetterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `deadLetters/{sequence}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDeadLetterRequest) Reset() {
+	*x = GetDeadLetterRequest{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDeadLetterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDeadLetterRequest) ProtoMessage() {}
+
+func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDeadLetterRequest.ProtoReflect.Descriptor instead.
+func (*GetDeadLetterRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *GetDeadLetterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// GetDeadLetterResponse holds the dead letter.
+type GetDeadLetterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The dead letter.
+	DeadLetter    *DeadLetter `protobuf:"bytes,1,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDeadLetterResponse) Reset() {
+	*x = GetDeadLetterResponse{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDeadLetterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDeadLetterResponse) ProtoMessage() {}
+
+func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDeadLetterResponse.ProtoReflect.Descriptor instead.
+func (*GetDeadLetterResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *GetDeadLetterResponse) GetDeadLetter() *DeadLetter {
+	if x != nil {
+		return x.DeadLetter
+	}
+	return nil
+}
+
+// RedriveDeadLetterRequest names the dead letter whose run is tried again.
+type RedriveDeadLetterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `deadLetters/{sequence}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveDeadLetterRequest) Reset() {
+	*x = RedriveDeadLetterRequest{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveDeadLetterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveDeadLetterRequest) ProtoMessage() {}
+
+func (x *RedriveDeadLetterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveDeadLetterRequest.ProtoReflect.Descriptor instead.
+func (*RedriveDeadLetterRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RedriveDeadLetterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// RedriveDeadLetterResponse holds the new run.
+type RedriveDeadLetterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run.
+	Run           *Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveDeadLetterResponse) Reset() {
+	*x = RedriveDeadLetterResponse{}
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveDeadLetterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveDeadLetterResponse) ProtoMessage() {}
+
+func (x *RedriveDeadLetterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_run_v1_run_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveDeadLetterResponse.ProtoReflect.Descriptor instead.
+func (*RedriveDeadLetterResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_run_v1_run_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RedriveDeadLetterResponse) GetRun() *Run {
 	if x != nil {
 		return x.Run
 	}
@@ -815,7 +2490,18 @@ var File_dreamood_run_v1_run_proto protoreflect.FileDescriptor
 
 const file_dreamood_run_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x19dreamood/run/v1/run.proto\x12\x0fdreamood.run.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\x04\n" +
+	"\x19dreamood/run/v1/run.proto\x12\x0fdreamood.run.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x02\n" +
+	"\n" +
+	"RunOptions\x125\n" +
+	"\bpriority\x18\x01 \x01(\x0e2\x19.dreamood.run.v1.PriorityR\bpriority\x12?\n" +
+	"\x06labels\x18\x02 \x03(\v2'.dreamood.run.v1.RunOptions.LabelsEntryR\x06labels\x126\n" +
+	"\bdeadline\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x128\n" +
+	"\n" +
+	"time_limit\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ttimeLimit\x12\x14\n" +
+	"\x05after\x18\x05 \x03(\tR\x05after\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9a\x06\n" +
 	"\x03Run\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12/\n" +
@@ -836,7 +2522,21 @@ const file_dreamood_run_v1_run_proto_rawDesc = "" +
 	"\x06shards\x18\r \x01(\x05R\x06shards\x12\x1f\n" +
 	"\vshards_done\x18\x0e \x01(\x05R\n" +
 	"shardsDone\x12!\n" +
-	"\frequest_json\x18\x0f \x01(\tR\vrequestJson\"b\n" +
+	"\frequest_json\x18\x0f \x01(\tR\vrequestJson\x125\n" +
+	"\aoptions\x18\x10 \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\x12\x1f\n" +
+	"\vwaiting_for\x18\x11 \x03(\tR\n" +
+	"waitingFor\x121\n" +
+	"\x05queue\x18\x12 \x01(\v2\x1b.dreamood.run.v1.QueuePlaceR\x05queue\x12\x19\n" +
+	"\bretry_of\x18\x13 \x01(\tR\aretryOf\x12\x1d\n" +
+	"\n" +
+	"retried_by\x18\x14 \x01(\tR\tretriedBy\x12\x1a\n" +
+	"\battempts\x18\x15 \x01(\x05R\battempts\"\x91\x01\n" +
+	"\n" +
+	"QueuePlace\x12\x14\n" +
+	"\x05ahead\x18\x01 \x01(\x05R\x05ahead\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\x05R\awaiting\x12\x1b\n" +
+	"\tin_flight\x18\x03 \x01(\x05R\binFlight\x126\n" +
+	"\ttime_left\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft\"b\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x03R\x05total\x12\x12\n" +
@@ -848,13 +2548,19 @@ const file_dreamood_run_v1_run_proto_rawDesc = "" +
 	"\rGetRunRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"8\n" +
 	"\x0eGetRunResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\x92\x01\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xc1\x02\n" +
 	"\x0fListRunsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12/\n" +
-	"\x05state\x18\x04 \x01(\x0e2\x19.dreamood.run.v1.RunStateR\x05state\"d\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x19.dreamood.run.v1.RunStateR\x05state\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05owner\x12D\n" +
+	"\x06labels\x18\x06 \x03(\v2,.dreamood.run.v1.ListRunsRequest.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06target\x18\a \x01(\tR\x06target\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"d\n" +
 	"\x10ListRunsResponse\x12(\n" +
 	"\x04runs\x18\x01 \x03(\v2\x14.dreamood.run.v1.RunR\x04runs\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"L\n" +
@@ -867,20 +2573,122 @@ const file_dreamood_run_v1_run_proto_rawDesc = "" +
 	"\x10CancelRunRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\";\n" +
 	"\x11CancelRunResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run*\x9b\x01\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"%\n" +
+	"\x0fPauseRunRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\":\n" +
+	"\x10PauseRunResponse\x12&\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"&\n" +
+	"\x10ResumeRunRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\";\n" +
+	"\x11ResumeRunResponse\x12&\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"%\n" +
+	"\x0fRetryRunRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\":\n" +
+	"\x10RetryRunResponse\x12&\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"&\n" +
+	"\x10DeleteRunRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x13\n" +
+	"\x11DeleteRunResponse\"\xa2\x01\n" +
+	"\fPipelineStep\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12!\n" +
+	"\frequest_json\x18\x03 \x01(\tR\vrequestJson\x12\x14\n" +
+	"\x05after\x18\x04 \x03(\tR\x05after\x125\n" +
+	"\aoptions\x18\x05 \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\"m\n" +
+	"\x15SubmitPipelineRequest\x12\x1f\n" +
+	"\vpipeline_id\x18\x01 \x01(\tR\n" +
+	"pipelineId\x123\n" +
+	"\x05steps\x18\x02 \x03(\v2\x1d.dreamood.run.v1.PipelineStepR\x05steps\"P\n" +
+	"\x16SubmitPipelineResponse\x126\n" +
+	"\x05steps\x18\x01 \x03(\v2 .dreamood.run.v1.PipelineStepRunR\x05steps\"\x80\x01\n" +
+	"\x0fPipelineStepRun\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12&\n" +
+	"\x03run\x18\x02 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\x125\n" +
+	"\x04fate\x18\x03 \x01(\x0e2!.dreamood.run.v1.PipelineStepFateR\x04fate\"*\n" +
+	"\x14DescribeQueueRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\"G\n" +
+	"\x15DescribeQueueResponse\x12.\n" +
+	"\x06queues\x18\x01 \x03(\v2\x16.dreamood.run.v1.QueueR\x06queues\"\xdc\x01\n" +
+	"\x05Queue\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x1b\n" +
+	"\tin_flight\x18\x03 \x01(\x03R\binFlight\x121\n" +
+	"\x06oldest\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06oldest\x12(\n" +
+	"\x10units_per_second\x18\x05 \x01(\x01R\x0eunitsPerSecond\x12+\n" +
+	"\x05lanes\x18\x06 \x03(\v2\x15.dreamood.run.v1.LaneR\x05lanes\"\xbd\x01\n" +
+	"\x04Lane\x125\n" +
+	"\bpriority\x18\x01 \x01(\x0e2\x19.dreamood.run.v1.PriorityR\bpriority\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x18\n" +
+	"\awaiting\x18\x03 \x01(\x03R\awaiting\x12\x1b\n" +
+	"\tin_flight\x18\x04 \x01(\x03R\binFlight\x121\n" +
+	"\x06oldest\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06oldest\"\xb8\x02\n" +
+	"\n" +
+	"DeadLetter\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03run\x18\x02 \x01(\tR\x03run\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05shard\x18\x04 \x01(\x05R\x05shard\x12\x1a\n" +
+	"\battempts\x18\x05 \x01(\x05R\battempts\x122\n" +
+	"\afailure\x18\x06 \x01(\v2\x18.dreamood.run.v1.FailureR\afailure\x12\x16\n" +
+	"\x06worker\x18\a \x01(\tR\x06worker\x12;\n" +
+	"\vcreate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12\x1f\n" +
+	"\vredriven_by\x18\t \x01(\tR\n" +
+	"redrivenBy\x12\x14\n" +
+	"\x05owner\x18\n" +
+	" \x01(\tR\x05owner\"z\n" +
+	"\x16ListDeadLettersRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x10\n" +
+	"\x03run\x18\x04 \x01(\tR\x03run\"\x81\x01\n" +
+	"\x17ListDeadLettersResponse\x12>\n" +
+	"\fdead_letters\x18\x01 \x03(\v2\x1b.dreamood.run.v1.DeadLetterR\vdeadLetters\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"*\n" +
+	"\x14GetDeadLetterRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"U\n" +
+	"\x15GetDeadLetterResponse\x12<\n" +
+	"\vdead_letter\x18\x01 \x01(\v2\x1b.dreamood.run.v1.DeadLetterR\n" +
+	"deadLetter\".\n" +
+	"\x18RedriveDeadLetterRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"C\n" +
+	"\x19RedriveDeadLetterResponse\x12&\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run*^\n" +
+	"\bPriority\x12\x18\n" +
+	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fPRIORITY_LOW\x10\x01\x12\x13\n" +
+	"\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n" +
+	"\rPRIORITY_HIGH\x10\x03*\xb1\x01\n" +
 	"\bRunState\x12\x19\n" +
 	"\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11RUN_STATE_PENDING\x10\x01\x12\x15\n" +
 	"\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n" +
 	"\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n" +
 	"\x10RUN_STATE_FAILED\x10\x04\x12\x17\n" +
-	"\x13RUN_STATE_CANCELLED\x10\x052\xcf\x02\n" +
+	"\x13RUN_STATE_CANCELLED\x10\x05\x12\x14\n" +
+	"\x10RUN_STATE_PAUSED\x10\x06*\xb7\x01\n" +
+	"\x10PipelineStepFate\x12\"\n" +
+	"\x1ePIPELINE_STEP_FATE_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cPIPELINE_STEP_FATE_SUBMITTED\x10\x01\x12 \n" +
+	"\x1cPIPELINE_STEP_FATE_UNDER_WAY\x10\x02\x12\x1b\n" +
+	"\x17PIPELINE_STEP_FATE_DONE\x10\x03\x12\x1e\n" +
+	"\x1aPIPELINE_STEP_FATE_RETRIED\x10\x042\x8e\t\n" +
 	"\n" +
 	"RunService\x12I\n" +
 	"\x06GetRun\x12\x1e.dreamood.run.v1.GetRunRequest\x1a\x1f.dreamood.run.v1.GetRunResponse\x12O\n" +
 	"\bListRuns\x12 .dreamood.run.v1.ListRunsRequest\x1a!.dreamood.run.v1.ListRunsResponse\x12Q\n" +
 	"\bWatchRun\x12 .dreamood.run.v1.WatchRunRequest\x1a!.dreamood.run.v1.WatchRunResponse0\x01\x12R\n" +
-	"\tCancelRun\x12!.dreamood.run.v1.CancelRunRequest\x1a\".dreamood.run.v1.CancelRunResponseB:Z8github.com/dreamood/dreamood/proto/dreamood/run/v1;runv1b\x06proto3"
+	"\tCancelRun\x12!.dreamood.run.v1.CancelRunRequest\x1a\".dreamood.run.v1.CancelRunResponse\x12O\n" +
+	"\bPauseRun\x12 .dreamood.run.v1.PauseRunRequest\x1a!.dreamood.run.v1.PauseRunResponse\x12R\n" +
+	"\tResumeRun\x12!.dreamood.run.v1.ResumeRunRequest\x1a\".dreamood.run.v1.ResumeRunResponse\x12O\n" +
+	"\bRetryRun\x12 .dreamood.run.v1.RetryRunRequest\x1a!.dreamood.run.v1.RetryRunResponse\x12R\n" +
+	"\tDeleteRun\x12!.dreamood.run.v1.DeleteRunRequest\x1a\".dreamood.run.v1.DeleteRunResponse\x12a\n" +
+	"\x0eSubmitPipeline\x12&.dreamood.run.v1.SubmitPipelineRequest\x1a'.dreamood.run.v1.SubmitPipelineResponse\x12^\n" +
+	"\rDescribeQueue\x12%.dreamood.run.v1.DescribeQueueRequest\x1a&.dreamood.run.v1.DescribeQueueResponse\x12d\n" +
+	"\x0fListDeadLetters\x12'.dreamood.run.v1.ListDeadLettersRequest\x1a(.dreamood.run.v1.ListDeadLettersResponse\x12^\n" +
+	"\rGetDeadLetter\x12%.dreamood.run.v1.GetDeadLetterRequest\x1a&.dreamood.run.v1.GetDeadLetterResponse\x12j\n" +
+	"\x11RedriveDeadLetter\x12).dreamood.run.v1.RedriveDeadLetterRequest\x1a*.dreamood.run.v1.RedriveDeadLetterResponseB:Z8github.com/dreamood/dreamood/proto/dreamood/run/v1;runv1b\x06proto3"
 
 var (
 	file_dreamood_run_v1_run_proto_rawDescOnce sync.Once
@@ -894,48 +2702,122 @@ func file_dreamood_run_v1_run_proto_rawDescGZIP() []byte {
 	return file_dreamood_run_v1_run_proto_rawDescData
 }
 
-var file_dreamood_run_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dreamood_run_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_dreamood_run_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_dreamood_run_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_dreamood_run_v1_run_proto_goTypes = []any{
-	(RunState)(0),                 // 0: dreamood.run.v1.RunState
-	(*Run)(nil),                   // 1: dreamood.run.v1.Run
-	(*Progress)(nil),              // 2: dreamood.run.v1.Progress
-	(*Failure)(nil),               // 3: dreamood.run.v1.Failure
-	(*GetRunRequest)(nil),         // 4: dreamood.run.v1.GetRunRequest
-	(*GetRunResponse)(nil),        // 5: dreamood.run.v1.GetRunResponse
-	(*ListRunsRequest)(nil),       // 6: dreamood.run.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),      // 7: dreamood.run.v1.ListRunsResponse
-	(*WatchRunRequest)(nil),       // 8: dreamood.run.v1.WatchRunRequest
-	(*WatchRunResponse)(nil),      // 9: dreamood.run.v1.WatchRunResponse
-	(*CancelRunRequest)(nil),      // 10: dreamood.run.v1.CancelRunRequest
-	(*CancelRunResponse)(nil),     // 11: dreamood.run.v1.CancelRunResponse
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(Priority)(0),                     // 0: dreamood.run.v1.Priority
+	(RunState)(0),                     // 1: dreamood.run.v1.RunState
+	(PipelineStepFate)(0),             // 2: dreamood.run.v1.PipelineStepFate
+	(*RunOptions)(nil),                // 3: dreamood.run.v1.RunOptions
+	(*Run)(nil),                       // 4: dreamood.run.v1.Run
+	(*QueuePlace)(nil),                // 5: dreamood.run.v1.QueuePlace
+	(*Progress)(nil),                  // 6: dreamood.run.v1.Progress
+	(*Failure)(nil),                   // 7: dreamood.run.v1.Failure
+	(*GetRunRequest)(nil),             // 8: dreamood.run.v1.GetRunRequest
+	(*GetRunResponse)(nil),            // 9: dreamood.run.v1.GetRunResponse
+	(*ListRunsRequest)(nil),           // 10: dreamood.run.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),          // 11: dreamood.run.v1.ListRunsResponse
+	(*WatchRunRequest)(nil),           // 12: dreamood.run.v1.WatchRunRequest
+	(*WatchRunResponse)(nil),          // 13: dreamood.run.v1.WatchRunResponse
+	(*CancelRunRequest)(nil),          // 14: dreamood.run.v1.CancelRunRequest
+	(*CancelRunResponse)(nil),         // 15: dreamood.run.v1.CancelRunResponse
+	(*PauseRunRequest)(nil),           // 16: dreamood.run.v1.PauseRunRequest
+	(*PauseRunResponse)(nil),          // 17: dreamood.run.v1.PauseRunResponse
+	(*ResumeRunRequest)(nil),          // 18: dreamood.run.v1.ResumeRunRequest
+	(*ResumeRunResponse)(nil),         // 19: dreamood.run.v1.ResumeRunResponse
+	(*RetryRunRequest)(nil),           // 20: dreamood.run.v1.RetryRunRequest
+	(*RetryRunResponse)(nil),          // 21: dreamood.run.v1.RetryRunResponse
+	(*DeleteRunRequest)(nil),          // 22: dreamood.run.v1.DeleteRunRequest
+	(*DeleteRunResponse)(nil),         // 23: dreamood.run.v1.DeleteRunResponse
+	(*PipelineStep)(nil),              // 24: dreamood.run.v1.PipelineStep
+	(*SubmitPipelineRequest)(nil),     // 25: dreamood.run.v1.SubmitPipelineRequest
+	(*SubmitPipelineResponse)(nil),    // 26: dreamood.run.v1.SubmitPipelineResponse
+	(*PipelineStepRun)(nil),           // 27: dreamood.run.v1.PipelineStepRun
+	(*DescribeQueueRequest)(nil),      // 28: dreamood.run.v1.DescribeQueueRequest
+	(*DescribeQueueResponse)(nil),     // 29: dreamood.run.v1.DescribeQueueResponse
+	(*Queue)(nil),                     // 30: dreamood.run.v1.Queue
+	(*Lane)(nil),                      // 31: dreamood.run.v1.Lane
+	(*DeadLetter)(nil),                // 32: dreamood.run.v1.DeadLetter
+	(*ListDeadLettersRequest)(nil),    // 33: dreamood.run.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),   // 34: dreamood.run.v1.ListDeadLettersResponse
+	(*GetDeadLetterRequest)(nil),      // 35: dreamood.run.v1.GetDeadLetterRequest
+	(*GetDeadLetterResponse)(nil),     // 36: dreamood.run.v1.GetDeadLetterResponse
+	(*RedriveDeadLetterRequest)(nil),  // 37: dreamood.run.v1.RedriveDeadLetterRequest
+	(*RedriveDeadLetterResponse)(nil), // 38: dreamood.run.v1.RedriveDeadLetterResponse
+	nil,                               // 39: dreamood.run.v1.RunOptions.LabelsEntry
+	nil,                               // 40: dreamood.run.v1.ListRunsRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil),     // 41: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 42: google.protobuf.Duration
 }
 var file_dreamood_run_v1_run_proto_depIdxs = []int32{
-	0,  // 0: dreamood.run.v1.Run.state:type_name -> dreamood.run.v1.RunState
-	2,  // 1: dreamood.run.v1.Run.progress:type_name -> dreamood.run.v1.Progress
-	3,  // 2: dreamood.run.v1.Run.failure:type_name -> dreamood.run.v1.Failure
-	12, // 3: dreamood.run.v1.Run.create_time:type_name -> google.protobuf.Timestamp
-	12, // 4: dreamood.run.v1.Run.start_time:type_name -> google.protobuf.Timestamp
-	12, // 5: dreamood.run.v1.Run.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 6: dreamood.run.v1.GetRunResponse.run:type_name -> dreamood.run.v1.Run
-	0,  // 7: dreamood.run.v1.ListRunsRequest.state:type_name -> dreamood.run.v1.RunState
-	1,  // 8: dreamood.run.v1.ListRunsResponse.runs:type_name -> dreamood.run.v1.Run
-	1,  // 9: dreamood.run.v1.WatchRunResponse.run:type_name -> dreamood.run.v1.Run
-	1,  // 10: dreamood.run.v1.CancelRunResponse.run:type_name -> dreamood.run.v1.Run
-	4,  // 11: dreamood.run.v1.RunService.GetRun:input_type -> dreamood.run.v1.GetRunRequest
-	6,  // 12: dreamood.run.v1.RunService.ListRuns:input_type -> dreamood.run.v1.ListRunsRequest
-	8,  // 13: dreamood.run.v1.RunService.WatchRun:input_type -> dreamood.run.v1.WatchRunRequest
-	10, // 14: dreamood.run.v1.RunService.CancelRun:input_type -> dreamood.run.v1.CancelRunRequest
-	5,  // 15: dreamood.run.v1.RunService.GetRun:output_type -> dreamood.run.v1.GetRunResponse
-	7,  // 16: dreamood.run.v1.RunService.ListRuns:output_type -> dreamood.run.v1.ListRunsResponse
-	9,  // 17: dreamood.run.v1.RunService.WatchRun:output_type -> dreamood.run.v1.WatchRunResponse
-	11, // 18: dreamood.run.v1.RunService.CancelRun:output_type -> dreamood.run.v1.CancelRunResponse
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	0,  // 0: dreamood.run.v1.RunOptions.priority:type_name -> dreamood.run.v1.Priority
+	39, // 1: dreamood.run.v1.RunOptions.labels:type_name -> dreamood.run.v1.RunOptions.LabelsEntry
+	41, // 2: dreamood.run.v1.RunOptions.deadline:type_name -> google.protobuf.Timestamp
+	42, // 3: dreamood.run.v1.RunOptions.time_limit:type_name -> google.protobuf.Duration
+	1,  // 4: dreamood.run.v1.Run.state:type_name -> dreamood.run.v1.RunState
+	6,  // 5: dreamood.run.v1.Run.progress:type_name -> dreamood.run.v1.Progress
+	7,  // 6: dreamood.run.v1.Run.failure:type_name -> dreamood.run.v1.Failure
+	41, // 7: dreamood.run.v1.Run.create_time:type_name -> google.protobuf.Timestamp
+	41, // 8: dreamood.run.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	41, // 9: dreamood.run.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 10: dreamood.run.v1.Run.options:type_name -> dreamood.run.v1.RunOptions
+	5,  // 11: dreamood.run.v1.Run.queue:type_name -> dreamood.run.v1.QueuePlace
+	42, // 12: dreamood.run.v1.QueuePlace.time_left:type_name -> google.protobuf.Duration
+	4,  // 13: dreamood.run.v1.GetRunResponse.run:type_name -> dreamood.run.v1.Run
+	1,  // 14: dreamood.run.v1.ListRunsRequest.state:type_name -> dreamood.run.v1.RunState
+	40, // 15: dreamood.run.v1.ListRunsRequest.labels:type_name -> dreamood.run.v1.ListRunsRequest.LabelsEntry
+	4,  // 16: dreamood.run.v1.ListRunsResponse.runs:type_name -> dreamood.run.v1.Run
+	4,  // 17: dreamood.run.v1.WatchRunResponse.run:type_name -> dreamood.run.v1.Run
+	4,  // 18: dreamood.run.v1.CancelRunResponse.run:type_name -> dreamood.run.v1.Run
+	4,  // 19: dreamood.run.v1.PauseRunResponse.run:type_name -> dreamood.run.v1.Run
+	4,  // 20: dreamood.run.v1.ResumeRunResponse.run:type_name -> dreamood.run.v1.Run
+	4,  // 21: dreamood.run.v1.RetryRunResponse.run:type_name -> dreamood.run.v1.Run
+	3,  // 22: dreamood.run.v1.PipelineStep.options:type_name -> dreamood.run.v1.RunOptions
+	24, // 23: dreamood.run.v1.SubmitPipelineRequest.steps:type_name -> dreamood.run.v1.PipelineStep
+	27, // 24: dreamood.run.v1.SubmitPipelineResponse.steps:type_name -> dreamood.run.v1.PipelineStepRun
+	4,  // 25: dreamood.run.v1.PipelineStepRun.run:type_name -> dreamood.run.v1.Run
+	2,  // 26: dreamood.run.v1.PipelineStepRun.fate:type_name -> dreamood.run.v1.PipelineStepFate
+	30, // 27: dreamood.run.v1.DescribeQueueResponse.queues:type_name -> dreamood.run.v1.Queue
+	42, // 28: dreamood.run.v1.Queue.oldest:type_name -> google.protobuf.Duration
+	31, // 29: dreamood.run.v1.Queue.lanes:type_name -> dreamood.run.v1.Lane
+	0,  // 30: dreamood.run.v1.Lane.priority:type_name -> dreamood.run.v1.Priority
+	42, // 31: dreamood.run.v1.Lane.oldest:type_name -> google.protobuf.Duration
+	7,  // 32: dreamood.run.v1.DeadLetter.failure:type_name -> dreamood.run.v1.Failure
+	41, // 33: dreamood.run.v1.DeadLetter.create_time:type_name -> google.protobuf.Timestamp
+	32, // 34: dreamood.run.v1.ListDeadLettersResponse.dead_letters:type_name -> dreamood.run.v1.DeadLetter
+	32, // 35: dreamood.run.v1.GetDeadLetterResponse.dead_letter:type_name -> dreamood.run.v1.DeadLetter
+	4,  // 36: dreamood.run.v1.RedriveDeadLetterResponse.run:type_name -> dreamood.run.v1.Run
+	8,  // 37: dreamood.run.v1.RunService.GetRun:input_type -> dreamood.run.v1.GetRunRequest
+	10, // 38: dreamood.run.v1.RunService.ListRuns:input_type -> dreamood.run.v1.ListRunsRequest
+	12, // 39: dreamood.run.v1.RunService.WatchRun:input_type -> dreamood.run.v1.WatchRunRequest
+	14, // 40: dreamood.run.v1.RunService.CancelRun:input_type -> dreamood.run.v1.CancelRunRequest
+	16, // 41: dreamood.run.v1.RunService.PauseRun:input_type -> dreamood.run.v1.PauseRunRequest
+	18, // 42: dreamood.run.v1.RunService.ResumeRun:input_type -> dreamood.run.v1.ResumeRunRequest
+	20, // 43: dreamood.run.v1.RunService.RetryRun:input_type -> dreamood.run.v1.RetryRunRequest
+	22, // 44: dreamood.run.v1.RunService.DeleteRun:input_type -> dreamood.run.v1.DeleteRunRequest
+	25, // 45: dreamood.run.v1.RunService.SubmitPipeline:input_type -> dreamood.run.v1.SubmitPipelineRequest
+	28, // 46: dreamood.run.v1.RunService.DescribeQueue:input_type -> dreamood.run.v1.DescribeQueueRequest
+	33, // 47: dreamood.run.v1.RunService.ListDeadLetters:input_type -> dreamood.run.v1.ListDeadLettersRequest
+	35, // 48: dreamood.run.v1.RunService.GetDeadLetter:input_type -> dreamood.run.v1.GetDeadLetterRequest
+	37, // 49: dreamood.run.v1.RunService.RedriveDeadLetter:input_type -> dreamood.run.v1.RedriveDeadLetterRequest
+	9,  // 50: dreamood.run.v1.RunService.GetRun:output_type -> dreamood.run.v1.GetRunResponse
+	11, // 51: dreamood.run.v1.RunService.ListRuns:output_type -> dreamood.run.v1.ListRunsResponse
+	13, // 52: dreamood.run.v1.RunService.WatchRun:output_type -> dreamood.run.v1.WatchRunResponse
+	15, // 53: dreamood.run.v1.RunService.CancelRun:output_type -> dreamood.run.v1.CancelRunResponse
+	17, // 54: dreamood.run.v1.RunService.PauseRun:output_type -> dreamood.run.v1.PauseRunResponse
+	19, // 55: dreamood.run.v1.RunService.ResumeRun:output_type -> dreamood.run.v1.ResumeRunResponse
+	21, // 56: dreamood.run.v1.RunService.RetryRun:output_type -> dreamood.run.v1.RetryRunResponse
+	23, // 57: dreamood.run.v1.RunService.DeleteRun:output_type -> dreamood.run.v1.DeleteRunResponse
+	26, // 58: dreamood.run.v1.RunService.SubmitPipeline:output_type -> dreamood.run.v1.SubmitPipelineResponse
+	29, // 59: dreamood.run.v1.RunService.DescribeQueue:output_type -> dreamood.run.v1.DescribeQueueResponse
+	34, // 60: dreamood.run.v1.RunService.ListDeadLetters:output_type -> dreamood.run.v1.ListDeadLettersResponse
+	36, // 61: dreamood.run.v1.RunService.GetDeadLetter:output_type -> dreamood.run.v1.GetDeadLetterResponse
+	38, // 62: dreamood.run.v1.RunService.RedriveDeadLetter:output_type -> dreamood.run.v1.RedriveDeadLetterResponse
+	50, // [50:63] is the sub-list for method output_type
+	37, // [37:50] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_run_v1_run_proto_init() }
@@ -948,8 +2830,8 @@ func file_dreamood_run_v1_run_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_run_v1_run_proto_rawDesc), len(file_dreamood_run_v1_run_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   11,
+			NumEnums:      3,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -983,7 +983,9 @@ type SampleSetRequest struct {
 	// How they are sampled. What is left out is fitted to the bank of each class by itself.
 	Sampling *Sampling `protobuf:"bytes,5,opt,name=sampling,proto3" json:"sampling,omitempty"`
 	// Idempotency key: the same key and request give the same run.
-	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How its run is treated.
+	Options       *v1.RunOptions `protobuf:"bytes,7,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1058,6 +1060,13 @@ func (x *SampleSetRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *SampleSetRequest) GetOptions() *v1.RunOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
 }
 
 // SampleSetResponse names the run.
@@ -1856,7 +1865,7 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\x06Method\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x129\n" +
-	"\bdefaults\x18\x03 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bdefaults\"\xd0\x01\n" +
+	"\bdefaults\x18\x03 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bdefaults\"\x87\x02\n" +
 	"\x10SampleSetRequest\x12\x15\n" +
 	"\x06set_id\x18\x01 \x01(\tR\x05setId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -1864,7 +1873,8 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\tper_class\x18\x04 \x01(\x05R\bperClass\x129\n" +
 	"\bsampling\x18\x05 \x01(\v2\x1d.dreamood.sampler.v1.SamplingR\bsampling\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x06 \x01(\tR\trequestId\";\n" +
+	"request_id\x18\x06 \x01(\tR\trequestId\x125\n" +
+	"\aoptions\x18\a \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\";\n" +
 	"\x11SampleSetResponse\x12&\n" +
 	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xe0\x02\n" +
 	"\fEmbeddingSet\x12\x12\n" +
@@ -1961,8 +1971,9 @@ var file_dreamood_sampler_v1_sampler_proto_goTypes = []any{
 	(*StreamEmbeddingSetResponse)(nil), // 21: dreamood.sampler.v1.StreamEmbeddingSetResponse
 	(*DeleteEmbeddingSetRequest)(nil),  // 22: dreamood.sampler.v1.DeleteEmbeddingSetRequest
 	(*DeleteEmbeddingSetResponse)(nil), // 23: dreamood.sampler.v1.DeleteEmbeddingSetResponse
-	(*v1.Run)(nil),                     // 24: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),      // 25: google.protobuf.Timestamp
+	(*v1.RunOptions)(nil),              // 24: dreamood.run.v1.RunOptions
+	(*v1.Run)(nil),                     // 25: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
 }
 var file_dreamood_sampler_v1_sampler_proto_depIdxs = []int32{
 	0,  // 0: dreamood.sampler.v1.SampleOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
@@ -1975,35 +1986,36 @@ var file_dreamood_sampler_v1_sampler_proto_depIdxs = []int32{
 	10, // 7: dreamood.sampler.v1.ListMethodsResponse.methods:type_name -> dreamood.sampler.v1.Method
 	0,  // 8: dreamood.sampler.v1.Method.defaults:type_name -> dreamood.sampler.v1.Sampling
 	0,  // 9: dreamood.sampler.v1.SampleSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
-	24, // 10: dreamood.sampler.v1.SampleSetResponse.run:type_name -> dreamood.run.v1.Run
-	14, // 11: dreamood.sampler.v1.EmbeddingSet.classes:type_name -> dreamood.sampler.v1.EmbeddingClass
-	15, // 12: dreamood.sampler.v1.EmbeddingSet.shards:type_name -> dreamood.sampler.v1.EmbeddingShard
-	25, // 13: dreamood.sampler.v1.EmbeddingSet.create_time:type_name -> google.protobuf.Timestamp
-	0,  // 14: dreamood.sampler.v1.EmbeddingClass.sampling:type_name -> dreamood.sampler.v1.Sampling
-	13, // 15: dreamood.sampler.v1.GetEmbeddingSetResponse.set:type_name -> dreamood.sampler.v1.EmbeddingSet
-	13, // 16: dreamood.sampler.v1.ListEmbeddingSetsResponse.sets:type_name -> dreamood.sampler.v1.EmbeddingSet
-	4,  // 17: dreamood.sampler.v1.StreamEmbeddingSetResponse.outlier:type_name -> dreamood.sampler.v1.Outlier
-	1,  // 18: dreamood.sampler.v1.SamplerService.SampleOutliers:input_type -> dreamood.sampler.v1.SampleOutliersRequest
-	5,  // 19: dreamood.sampler.v1.SamplerService.DescribeBoundary:input_type -> dreamood.sampler.v1.DescribeBoundaryRequest
-	8,  // 20: dreamood.sampler.v1.SamplerService.ListMethods:input_type -> dreamood.sampler.v1.ListMethodsRequest
-	11, // 21: dreamood.sampler.v1.SamplerService.SampleSet:input_type -> dreamood.sampler.v1.SampleSetRequest
-	16, // 22: dreamood.sampler.v1.SamplerService.GetEmbeddingSet:input_type -> dreamood.sampler.v1.GetEmbeddingSetRequest
-	18, // 23: dreamood.sampler.v1.SamplerService.ListEmbeddingSets:input_type -> dreamood.sampler.v1.ListEmbeddingSetsRequest
-	20, // 24: dreamood.sampler.v1.SamplerService.StreamEmbeddingSet:input_type -> dreamood.sampler.v1.StreamEmbeddingSetRequest
-	22, // 25: dreamood.sampler.v1.SamplerService.DeleteEmbeddingSet:input_type -> dreamood.sampler.v1.DeleteEmbeddingSetRequest
-	2,  // 26: dreamood.sampler.v1.SamplerService.SampleOutliers:output_type -> dreamood.sampler.v1.SampleOutliersResponse
-	6,  // 27: dreamood.sampler.v1.SamplerService.DescribeBoundary:output_type -> dreamood.sampler.v1.DescribeBoundaryResponse
-	9,  // 28: dreamood.sampler.v1.SamplerService.ListMethods:output_type -> dreamood.sampler.v1.ListMethodsResponse
-	12, // 29: dreamood.sampler.v1.SamplerService.SampleSet:output_type -> dreamood.sampler.v1.SampleSetResponse
-	17, // 30: dreamood.sampler.v1.SamplerService.GetEmbeddingSet:output_type -> dreamood.sampler.v1.GetEmbeddingSetResponse
-	19, // 31: dreamood.sampler.v1.SamplerService.ListEmbeddingSets:output_type -> dreamood.sampler.v1.ListEmbeddingSetsResponse
-	21, // 32: dreamood.sampler.v1.SamplerService.StreamEmbeddingSet:output_type -> dreamood.sampler.v1.StreamEmbeddingSetResponse
-	23, // 33: dreamood.sampler.v1.SamplerService.DeleteEmbeddingSet:output_type -> dreamood.sampler.v1.DeleteEmbeddingSetResponse
-	26, // [26:34] is the sub-list for method output_type
-	18, // [18:26] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	24, // 10: dreamood.sampler.v1.SampleSetRequest.options:type_name -> dreamood.run.v1.RunOptions
+	25, // 11: dreamood.sampler.v1.SampleSetResponse.run:type_name -> dreamood.run.v1.Run
+	14, // 12: dreamood.sampler.v1.EmbeddingSet.classes:type_name -> dreamood.sampler.v1.EmbeddingClass
+	15, // 13: dreamood.sampler.v1.EmbeddingSet.shards:type_name -> dreamood.sampler.v1.EmbeddingShard
+	26, // 14: dreamood.sampler.v1.EmbeddingSet.create_time:type_name -> google.protobuf.Timestamp
+	0,  // 15: dreamood.sampler.v1.EmbeddingClass.sampling:type_name -> dreamood.sampler.v1.Sampling
+	13, // 16: dreamood.sampler.v1.GetEmbeddingSetResponse.set:type_name -> dreamood.sampler.v1.EmbeddingSet
+	13, // 17: dreamood.sampler.v1.ListEmbeddingSetsResponse.sets:type_name -> dreamood.sampler.v1.EmbeddingSet
+	4,  // 18: dreamood.sampler.v1.StreamEmbeddingSetResponse.outlier:type_name -> dreamood.sampler.v1.Outlier
+	1,  // 19: dreamood.sampler.v1.SamplerService.SampleOutliers:input_type -> dreamood.sampler.v1.SampleOutliersRequest
+	5,  // 20: dreamood.sampler.v1.SamplerService.DescribeBoundary:input_type -> dreamood.sampler.v1.DescribeBoundaryRequest
+	8,  // 21: dreamood.sampler.v1.SamplerService.ListMethods:input_type -> dreamood.sampler.v1.ListMethodsRequest
+	11, // 22: dreamood.sampler.v1.SamplerService.SampleSet:input_type -> dreamood.sampler.v1.SampleSetRequest
+	16, // 23: dreamood.sampler.v1.SamplerService.GetEmbeddingSet:input_type -> dreamood.sampler.v1.GetEmbeddingSetRequest
+	18, // 24: dreamood.sampler.v1.SamplerService.ListEmbeddingSets:input_type -> dreamood.sampler.v1.ListEmbeddingSetsRequest
+	20, // 25: dreamood.sampler.v1.SamplerService.StreamEmbeddingSet:input_type -> dreamood.sampler.v1.StreamEmbeddingSetRequest
+	22, // 26: dreamood.sampler.v1.SamplerService.DeleteEmbeddingSet:input_type -> dreamood.sampler.v1.DeleteEmbeddingSetRequest
+	2,  // 27: dreamood.sampler.v1.SamplerService.SampleOutliers:output_type -> dreamood.sampler.v1.SampleOutliersResponse
+	6,  // 28: dreamood.sampler.v1.SamplerService.DescribeBoundary:output_type -> dreamood.sampler.v1.DescribeBoundaryResponse
+	9,  // 29: dreamood.sampler.v1.SamplerService.ListMethods:output_type -> dreamood.sampler.v1.ListMethodsResponse
+	12, // 30: dreamood.sampler.v1.SamplerService.SampleSet:output_type -> dreamood.sampler.v1.SampleSetResponse
+	17, // 31: dreamood.sampler.v1.SamplerService.GetEmbeddingSet:output_type -> dreamood.sampler.v1.GetEmbeddingSetResponse
+	19, // 32: dreamood.sampler.v1.SamplerService.ListEmbeddingSets:output_type -> dreamood.sampler.v1.ListEmbeddingSetsResponse
+	21, // 33: dreamood.sampler.v1.SamplerService.StreamEmbeddingSet:output_type -> dreamood.sampler.v1.StreamEmbeddingSetResponse
+	23, // 34: dreamood.sampler.v1.SamplerService.DeleteEmbeddingSet:output_type -> dreamood.sampler.v1.DeleteEmbeddingSetResponse
+	27, // [27:35] is the sub-list for method output_type
+	19, // [19:27] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_sampler_v1_sampler_proto_init() }

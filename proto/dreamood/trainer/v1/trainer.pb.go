@@ -206,7 +206,9 @@ type TrainDetectorRequest struct {
 	// Settings.
 	Training *DetectorTraining `protobuf:"bytes,6,opt,name=training,proto3" json:"training,omitempty"`
 	// Idempotency key: the same key and request give the same run.
-	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How its run is treated.
+	Options       *v1.RunOptions `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -290,6 +292,13 @@ func (x *TrainDetectorRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *TrainDetectorRequest) GetOptions() *v1.RunOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
 // TrainDetectorResponse names the run.
 type TrainDetectorResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -346,7 +355,9 @@ type EvaluateDetectorRequest struct {
 	// OOD sets to measure on. Required.
 	OodDatasets []*NamedDataset `protobuf:"bytes,3,rep,name=ood_datasets,json=oodDatasets,proto3" json:"ood_datasets,omitempty"`
 	// Idempotency key: the same key and request give the same run.
-	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How its run is treated.
+	Options       *v1.RunOptions `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -407,6 +418,13 @@ func (x *EvaluateDetectorRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *EvaluateDetectorRequest) GetOptions() *v1.RunOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
 }
 
 // EvaluateDetectorResponse names the run.
@@ -1552,7 +1570,7 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\rtarget_recall\x18\b \x01(\x01R\ftargetRecall\"6\n" +
 	"\fNamedDataset\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"\xae\x02\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\"\xe5\x02\n" +
 	"\x14TrainDetectorRequest\x12\x1f\n" +
 	"\vdetector_id\x18\x01 \x01(\tR\n" +
 	"detectorId\x12\x18\n" +
@@ -1562,15 +1580,17 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\x03set\x18\x05 \x01(\tR\x03set\x12A\n" +
 	"\btraining\x18\x06 \x01(\v2%.dreamood.trainer.v1.DetectorTrainingR\btraining\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\a \x01(\tR\trequestId\"?\n" +
+	"request_id\x18\a \x01(\tR\trequestId\x125\n" +
+	"\aoptions\x18\b \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\"?\n" +
 	"\x15TrainDetectorResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xb5\x01\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xec\x01\n" +
 	"\x17EvaluateDetectorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\ftest_dataset\x18\x02 \x01(\tR\vtestDataset\x12D\n" +
 	"\food_datasets\x18\x03 \x03(\v2!.dreamood.trainer.v1.NamedDatasetR\voodDatasets\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tR\trequestId\"B\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x125\n" +
+	"\aoptions\x18\x05 \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\"B\n" +
 	"\x18EvaluateDetectorResponse\x12&\n" +
 	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xd2\x03\n" +
 	"\bDetector\x12\x12\n" +
@@ -1697,45 +1717,48 @@ var file_dreamood_trainer_v1_trainer_proto_goTypes = []any{
 	(*DeleteDetectorResponse)(nil),   // 20: dreamood.trainer.v1.DeleteDetectorResponse
 	(*DownloadDetectorRequest)(nil),  // 21: dreamood.trainer.v1.DownloadDetectorRequest
 	(*DownloadDetectorResponse)(nil), // 22: dreamood.trainer.v1.DownloadDetectorResponse
-	(*v1.Run)(nil),                   // 23: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),    // 24: google.protobuf.Timestamp
+	(*v1.RunOptions)(nil),            // 23: dreamood.run.v1.RunOptions
+	(*v1.Run)(nil),                   // 24: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),    // 25: google.protobuf.Timestamp
 }
 var file_dreamood_trainer_v1_trainer_proto_depIdxs = []int32{
 	1,  // 0: dreamood.trainer.v1.TrainDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
 	0,  // 1: dreamood.trainer.v1.TrainDetectorRequest.training:type_name -> dreamood.trainer.v1.DetectorTraining
-	23, // 2: dreamood.trainer.v1.TrainDetectorResponse.run:type_name -> dreamood.run.v1.Run
-	1,  // 3: dreamood.trainer.v1.EvaluateDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
-	23, // 4: dreamood.trainer.v1.EvaluateDetectorResponse.run:type_name -> dreamood.run.v1.Run
-	0,  // 5: dreamood.trainer.v1.Detector.training:type_name -> dreamood.trainer.v1.DetectorTraining
-	8,  // 6: dreamood.trainer.v1.Detector.evaluation:type_name -> dreamood.trainer.v1.Evaluation
-	7,  // 7: dreamood.trainer.v1.Detector.loss:type_name -> dreamood.trainer.v1.DetectorLoss
-	24, // 8: dreamood.trainer.v1.Detector.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 9: dreamood.trainer.v1.Evaluation.ood:type_name -> dreamood.trainer.v1.OODResult
-	14, // 10: dreamood.trainer.v1.ScoreImagesResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
-	14, // 11: dreamood.trainer.v1.StreamScoresResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
-	6,  // 12: dreamood.trainer.v1.GetDetectorResponse.detector:type_name -> dreamood.trainer.v1.Detector
-	6,  // 13: dreamood.trainer.v1.ListDetectorsResponse.detectors:type_name -> dreamood.trainer.v1.Detector
-	2,  // 14: dreamood.trainer.v1.TrainerService.TrainDetector:input_type -> dreamood.trainer.v1.TrainDetectorRequest
-	4,  // 15: dreamood.trainer.v1.TrainerService.EvaluateDetector:input_type -> dreamood.trainer.v1.EvaluateDetectorRequest
-	10, // 16: dreamood.trainer.v1.TrainerService.ScoreImages:input_type -> dreamood.trainer.v1.ScoreImagesRequest
-	12, // 17: dreamood.trainer.v1.TrainerService.StreamScores:input_type -> dreamood.trainer.v1.StreamScoresRequest
-	15, // 18: dreamood.trainer.v1.TrainerService.GetDetector:input_type -> dreamood.trainer.v1.GetDetectorRequest
-	17, // 19: dreamood.trainer.v1.TrainerService.ListDetectors:input_type -> dreamood.trainer.v1.ListDetectorsRequest
-	19, // 20: dreamood.trainer.v1.TrainerService.DeleteDetector:input_type -> dreamood.trainer.v1.DeleteDetectorRequest
-	21, // 21: dreamood.trainer.v1.TrainerService.DownloadDetector:input_type -> dreamood.trainer.v1.DownloadDetectorRequest
-	3,  // 22: dreamood.trainer.v1.TrainerService.TrainDetector:output_type -> dreamood.trainer.v1.TrainDetectorResponse
-	5,  // 23: dreamood.trainer.v1.TrainerService.EvaluateDetector:output_type -> dreamood.trainer.v1.EvaluateDetectorResponse
-	11, // 24: dreamood.trainer.v1.TrainerService.ScoreImages:output_type -> dreamood.trainer.v1.ScoreImagesResponse
-	13, // 25: dreamood.trainer.v1.TrainerService.StreamScores:output_type -> dreamood.trainer.v1.StreamScoresResponse
-	16, // 26: dreamood.trainer.v1.TrainerService.GetDetector:output_type -> dreamood.trainer.v1.GetDetectorResponse
-	18, // 27: dreamood.trainer.v1.TrainerService.ListDetectors:output_type -> dreamood.trainer.v1.ListDetectorsResponse
-	20, // 28: dreamood.trainer.v1.TrainerService.DeleteDetector:output_type -> dreamood.trainer.v1.DeleteDetectorResponse
-	22, // 29: dreamood.trainer.v1.TrainerService.DownloadDetector:output_type -> dreamood.trainer.v1.DownloadDetectorResponse
-	22, // [22:30] is the sub-list for method output_type
-	14, // [14:22] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	23, // 2: dreamood.trainer.v1.TrainDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
+	24, // 3: dreamood.trainer.v1.TrainDetectorResponse.run:type_name -> dreamood.run.v1.Run
+	1,  // 4: dreamood.trainer.v1.EvaluateDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
+	23, // 5: dreamood.trainer.v1.EvaluateDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
+	24, // 6: dreamood.trainer.v1.EvaluateDetectorResponse.run:type_name -> dreamood.run.v1.Run
+	0,  // 7: dreamood.trainer.v1.Detector.training:type_name -> dreamood.trainer.v1.DetectorTraining
+	8,  // 8: dreamood.trainer.v1.Detector.evaluation:type_name -> dreamood.trainer.v1.Evaluation
+	7,  // 9: dreamood.trainer.v1.Detector.loss:type_name -> dreamood.trainer.v1.DetectorLoss
+	25, // 10: dreamood.trainer.v1.Detector.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 11: dreamood.trainer.v1.Evaluation.ood:type_name -> dreamood.trainer.v1.OODResult
+	14, // 12: dreamood.trainer.v1.ScoreImagesResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
+	14, // 13: dreamood.trainer.v1.StreamScoresResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
+	6,  // 14: dreamood.trainer.v1.GetDetectorResponse.detector:type_name -> dreamood.trainer.v1.Detector
+	6,  // 15: dreamood.trainer.v1.ListDetectorsResponse.detectors:type_name -> dreamood.trainer.v1.Detector
+	2,  // 16: dreamood.trainer.v1.TrainerService.TrainDetector:input_type -> dreamood.trainer.v1.TrainDetectorRequest
+	4,  // 17: dreamood.trainer.v1.TrainerService.EvaluateDetector:input_type -> dreamood.trainer.v1.EvaluateDetectorRequest
+	10, // 18: dreamood.trainer.v1.TrainerService.ScoreImages:input_type -> dreamood.trainer.v1.ScoreImagesRequest
+	12, // 19: dreamood.trainer.v1.TrainerService.StreamScores:input_type -> dreamood.trainer.v1.StreamScoresRequest
+	15, // 20: dreamood.trainer.v1.TrainerService.GetDetector:input_type -> dreamood.trainer.v1.GetDetectorRequest
+	17, // 21: dreamood.trainer.v1.TrainerService.ListDetectors:input_type -> dreamood.trainer.v1.ListDetectorsRequest
+	19, // 22: dreamood.trainer.v1.TrainerService.DeleteDetector:input_type -> dreamood.trainer.v1.DeleteDetectorRequest
+	21, // 23: dreamood.trainer.v1.TrainerService.DownloadDetector:input_type -> dreamood.trainer.v1.DownloadDetectorRequest
+	3,  // 24: dreamood.trainer.v1.TrainerService.TrainDetector:output_type -> dreamood.trainer.v1.TrainDetectorResponse
+	5,  // 25: dreamood.trainer.v1.TrainerService.EvaluateDetector:output_type -> dreamood.trainer.v1.EvaluateDetectorResponse
+	11, // 26: dreamood.trainer.v1.TrainerService.ScoreImages:output_type -> dreamood.trainer.v1.ScoreImagesResponse
+	13, // 27: dreamood.trainer.v1.TrainerService.StreamScores:output_type -> dreamood.trainer.v1.StreamScoresResponse
+	16, // 28: dreamood.trainer.v1.TrainerService.GetDetector:output_type -> dreamood.trainer.v1.GetDetectorResponse
+	18, // 29: dreamood.trainer.v1.TrainerService.ListDetectors:output_type -> dreamood.trainer.v1.ListDetectorsResponse
+	20, // 30: dreamood.trainer.v1.TrainerService.DeleteDetector:output_type -> dreamood.trainer.v1.DeleteDetectorResponse
+	22, // 31: dreamood.trainer.v1.TrainerService.DownloadDetector:output_type -> dreamood.trainer.v1.DownloadDetectorResponse
+	24, // [24:32] is the sub-list for method output_type
+	16, // [16:24] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_trainer_v1_trainer_proto_init() }
