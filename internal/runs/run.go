@@ -52,6 +52,8 @@ type Spec struct {
 	// Unit of progress, for example "pictures", and how many there are; 0 when the workers will tell.
 	Unit  string
 	Total int64
+	// Options say how it is treated.
+	Options Options
 	// Admit, if set, looks whether a request that was not accepted before can work; its error refuses it.
 	Admit func(context.Context) error
 }
@@ -66,6 +68,7 @@ type Run struct {
 	Owner       string          `json:"owner,omitempty"`
 	Target      string          `json:"target,omitempty"`
 	Payload     json.RawMessage `json:"payload,omitempty"`
+	Options     Options         `json:"options,omitzero"`
 
 	Shards     []ShardState `json:"shards,omitempty"` // not in events
 	ShardCount int          `json:"shard_count"`

@@ -33,7 +33,7 @@ func (r Run) Proto() *runv1.Run {
 		Progress:  &runv1.Progress{Done: r.Progress.Done, Total: r.Progress.Total, Unit: r.Progress.Unit, Message: r.Progress.Message},
 		RequestId: r.RequestID, Owner: r.Owner, RequestJson: string(r.Payload),
 		Shards: int32(r.ShardCount), ShardsDone: int32(r.ShardsDone),
-		CreateTime: stamp(r.Created), StartTime: stamp(r.Started), EndTime: stamp(r.Ended),
+		CreateTime: stamp(r.Created), StartTime: stamp(r.Started), EndTime: stamp(r.Ended), Options: r.Options.Proto(),
 	}
 	if r.Failure != nil {
 		out.Failure = &runv1.Failure{Reason: r.Failure.Reason, Message: r.Failure.Message}

@@ -90,7 +90,7 @@ func (s *Service) newRun(spec Spec, id, hash string, payload []byte) Run {
 	now := s.now()
 	run := Run{
 		ID: id, Kind: spec.Kind, State: Pending, RequestID: spec.RequestID, RequestHash: hash, Owner: spec.Owner,
-		Target: spec.Target, Payload: payload, Shards: make([]ShardState, spec.Shards), Planned: spec.Total,
+		Target: spec.Target, Payload: payload, Options: spec.Options, Shards: make([]ShardState, spec.Shards), Planned: spec.Total,
 		Progress: Progress{Unit: spec.Unit}, Created: now, Updated: now,
 	}
 	run.sum()
@@ -195,6 +195,9 @@ func (s *Service) checkSpec(spec Spec) ([]byte, error) {
 	require(spec.Shards >= 1 && spec.Shards <= most, "%d shards: want 1 to %d", spec.Shards, most)
 	require(spec.Total >= 0, "total %d: want 0 or more", spec.Total)
 	require(len(spec.Payload) <= maxPayload, "payload of %d bytes: want at most %d; put the bulk into an artifact", len(spec.Payload), maxPayload)
+	if err := spec.Options.check(); err != nil {
+		problems = append(problems, err)
+	}
 	var compact bytes.Buffer
 	if len(spec.Payload) > 0 {
 		if err := json.Compact(&compact, spec.Payload); err != nil {

@@ -37,7 +37,7 @@ func (s *Service) TrainSpace(ctx context.Context, q *embedderv1.TrainSpaceReques
 		return nil, err
 	}
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindTrainSpace, RequestID: q.RequestId, Payload: payload, Shards: 1, Target: ood.Spaces.Name(q.SpaceId), Unit: "steps",
+		Kind: KindTrainSpace, RequestID: q.RequestId, Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: ood.Spaces.Name(q.SpaceId), Unit: "steps",
 		Admit: func(ctx context.Context) error { return s.admit(ctx, q, settings) },
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ func (s *Service) SampleSet(ctx context.Context, q *samplerv1.SampleSetRequest) 
 	}
 	l := layoutOf(len(q.Classes), int(q.PerClass), s.cfg.ShardSize, rounds)
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindSampleSet, RequestID: q.RequestId, Payload: payload, Target: ood.Embeddings.Name(q.SetId),
+		Kind: KindSampleSet, RequestID: q.RequestId, Options: runs.OptionsOf(q.Options), Payload: payload, Target: ood.Embeddings.Name(q.SetId),
 		Unit: "embeddings", Total: int64(len(q.Classes)) * int64(q.PerClass), Shards: l.shards,
 		Admit: func(ctx context.Context) error { return s.admit(ctx, q, r.Space) },
 	})
