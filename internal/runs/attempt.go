@@ -54,6 +54,9 @@ func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
 		d.giveBack(jitter(d.s.cfg.Backoff / 10)) // the next delivery looks again
 		return nil, false
 	}
+	if run.State == Failed {
+		a.step("exhausted")
+	}
 	if run.State != before {
 		d.s.announce(ctx, run)
 	}
@@ -82,7 +85,9 @@ func (a *attempt) settle(ctx, workCtx context.Context, err error, commit func(*R
 		})
 		if err == nil {
 			a.logAttempt("done", nil)
+			a.step("committed")
 			a.s.announce(after, run)
+			a.step("announced")
 			return run, true
 		}
 		a.lost(after, err)
@@ -132,6 +137,7 @@ func (a *attempt) retry(ctx context.Context, err error) {
 		return
 	}
 	a.logAttempt("retry", err)
+	a.step("retried")
 	a.s.announce(ctx, run)
 	a.giveBack(wait)
 }
@@ -149,6 +155,7 @@ func (a *attempt) fail(ctx context.Context, err error) {
 		return
 	}
 	a.logAttempt("failed", err)
+	a.step("failed")
 	a.s.announce(ctx, run)
 	a.abandon(ctx, run)
 }
@@ -166,6 +173,7 @@ func (a *attempt) release(ctx context.Context) {
 		return
 	}
 	a.logAttempt("given back", nil)
+	a.step("released")
 	a.giveBack(0)
 }
 

@@ -41,6 +41,7 @@ type Deps struct {
 	Log    *zap.Logger                // default: nothing
 	Clock  func() time.Time           // default time.Now
 	Reason func(err error) (r string) // Failure.Reason of a failed run; default "INTERNAL"
+	Point  func(name string)          // for tests: called between the steps of the protocol, see Points; default nothing
 }
 
 func (c Config) withDefaults() Config {

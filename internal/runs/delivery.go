@@ -36,6 +36,7 @@ func (s *Service) deliver(ctx context.Context, w *Worker, msg jetstream.Msg) {
 	}
 	d := &delivery{s: s, w: w, msg: msg, id: ref.Run, shard: ref.Shard,
 		log: s.log.With(zap.String("run", ref.Run), zap.String("kind", w.Kind), zap.Int("shard", ref.Shard))}
+	s.point("message.received")
 	if ctx.Err() != nil {
 		d.giveBack(0)
 		return
@@ -66,6 +67,7 @@ func (d *delivery) work(ctx context.Context) {
 		return
 	}
 	task := &Task{Run: a.run, Shard: d.shard, Attempt: a.run.Shards[d.shard].Attempt}
+	a.step("claimed")
 	workCtx, release := a.hold(ctx, task)
 	defer release()
 	var result []byte
@@ -77,6 +79,7 @@ func (d *delivery) work(ctx context.Context) {
 		err = Drop(fmt.Errorf("result of %d bytes: at most %d with %d shards; put it into an artifact and return its reference",
 			len(result), most, a.run.ShardCount))
 	}
+	a.step("worked")
 	a.report = task.take()
 	a.report.fresh = a.report.fresh || err == nil && a.report != (report{})
 	run, committed := a.settle(ctx, workCtx, err, func(run *Run, shard *ShardState) {
@@ -105,6 +108,7 @@ func (d *delivery) finish(ctx context.Context, run Run) {
 	if !ok {
 		return
 	}
+	a.step("claimed")
 	workCtx, release := a.hold(ctx, &Task{})
 	defer release()
 	result := a.run.Target
@@ -115,6 +119,7 @@ func (d *delivery) finish(ctx context.Context, run Run) {
 			return err
 		})
 	}
+	a.step("worked")
 	_, committed := a.settle(ctx, workCtx, err, func(run *Run, _ *ShardState) {
 		run.Result = clip(result, maxName)
 		run.end(Succeeded, d.s.now())
@@ -135,6 +140,7 @@ func (d *delivery) abandon(ctx context.Context, run Run) {
 			d.log.Error("abandon", zap.Error(err))
 		}
 	}
+	d.s.point("message.dead")
 	d.ack(ctx)
 }
 
@@ -155,7 +161,9 @@ func (d *delivery) ack(ctx context.Context) {
 	defer cancel()
 	if err := d.msg.DoubleAck(ctx); err != nil {
 		d.log.Warn("acknowledgement is not confirmed", zap.Error(err))
+		return
 	}
+	d.s.point("message.acked")
 }
 
 // giveBack returns the message to the queue, to be delivered again after a while.

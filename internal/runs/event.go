@@ -145,6 +145,7 @@ func (s *Service) settleEvents(ctx context.Context, id string) (Run, Event, erro
 	last, err := s.lastEvent(ctx, id)
 	if err == nil && run.State.Terminal() && !last.Run.State.Terminal() {
 		s.announce(ctx, run)
+		s.point("watch.repaired")
 	}
 	return run, last, err
 }

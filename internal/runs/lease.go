@@ -144,6 +144,7 @@ func (l *lease) flush(ctx context.Context) {
 		return
 	}
 	if written {
+		l.s.point("progress.written")
 		l.s.announce(ctx, run)
 	}
 }

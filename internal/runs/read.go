@@ -121,6 +121,7 @@ func (s *Service) Cancel(ctx context.Context, id string) (Run, error) {
 	if !ended {
 		return s.Get(ctx, id)
 	}
+	s.point("cancel.written")
 	run.Sequence = s.announce(ctx, run)
 	return run, nil
 }

@@ -92,6 +92,7 @@ func (s *Service) requeue(ctx context.Context, run Run) error {
 		case err != nil:
 			return err
 		default:
+			s.point("reconcile.published")
 			s.log.Info("shard is queued again", zap.String("run", run.ID), zap.Int("shard", shard))
 		}
 	}

@@ -21,6 +21,7 @@ type Service struct {
 	log    *zap.Logger
 	now    func() time.Time
 	reason func(error) string
+	at     func(point string) // nil but in tests
 
 	docs   jetstream.KeyValue // run.<id>, request.<hash>
 	events jetstream.Stream
@@ -44,7 +45,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("runs configuration: %w", err)
 	}
 	s := &Service{
-		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, queues: map[string]*queue{},
+		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, at: deps.Point, queues: map[string]*queue{},
 		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
 	}
 	s.docs, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{

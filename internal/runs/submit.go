@@ -52,6 +52,7 @@ func (s *Service) Submit(ctx context.Context, spec Spec) (Run, bool, error) {
 	if err != nil {
 		return Run{}, false, err
 	}
+	s.point("submit.reserved")
 	run, err := s.Get(ctx, id)
 	if !errors.Is(err, ErrNotFound) {
 		return run, false, err
@@ -144,11 +145,14 @@ func (s *Service) create(ctx context.Context, run *Run) error {
 // reconciler publishes. Only a full queue takes it back, unless somebody works on it already.
 func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, error) {
 	s.logState(run, "")
+	s.point("submit.created")
 	run.Sequence = s.announce(ctx, run)
+	s.point("submit.announced")
 	generation := "r" + strconv.FormatUint(run.revision, 10) // another one when it was withdrawn before
 	for shard := range run.Shards {
 		err := q.publish(ctx, &run, shard, generation)
 		if err == nil || errors.Is(err, errQueued) {
+			s.point("submit.published")
 			continue
 		}
 		if errors.Is(err, ErrQueueFull) && s.withdraw(ctx, q, run) {
@@ -167,6 +171,7 @@ func (s *Service) withdraw(ctx context.Context, q *queue, run Run) bool {
 	if err := s.docs.Purge(ctx, runKey(run.ID), jetstream.LastRevision(run.revision)); err != nil {
 		return false
 	}
+	s.point("submit.withdrawn")
 	s.log.Info("run withdrawn, the queue is full", zap.String("run", run.ID), zap.String("kind", run.Kind))
 	if err := q.purge(ctx, run.ID); err != nil { // workers drop messages without a run
 		s.log.Warn("withdraw run", zap.String("run", run.ID), zap.Error(err))

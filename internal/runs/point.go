@@ -1,0 +1,52 @@
+package runs
+
+import "slices"
+
+// points are the places where a process may die between two steps of the protocol: each stands behind one that others
+// can see. Tests kill a process there (Deps.Point); point_test.go holds the list and the code together.
+//
+// "shard." and "finish." share code (attempt.step): an attempt at a shard, and at the finish.
+var points = []string{
+	"submit.reserved",  // the request id names the run; there is no document yet
+	"submit.created",   // the document is there, from here on the run is accepted; nobody was told
+	"submit.announced", // the first event is out; no message yet
+	"submit.published", // one message more is in the queue; hit once per shard
+	"submit.withdrawn", // the document is gone again, the queue was full; messages and events remain
+
+	"message.received", // a message is in a worker's hands; nothing was looked at
+	"message.acked",    // it is out of the queue
+	"message.dead",     // Abandon has cleaned up after a run that ended; the message is still there
+
+	"shard.claimed", "finish.claimed", // an attempt is counted; the work has not begun
+	"shard.worked", "finish.worked", // the work has returned (its blobs are stored); the document does not know
+	"shard.committed", "finish.committed", // the document says done; no event
+	"shard.announced", "finish.announced", // the event is out; the message is still there
+	"shard.retried", "finish.retried", // the document says that it failed once more; the message is still taken
+	"shard.failed", "finish.failed", // the run has failed; no event, no clean-up
+	"shard.released", "finish.released", // a shutdown took the attempt back; the message is still taken
+	"shard.exhausted", "finish.exhausted", // the claim found no attempt left and failed the run; no event
+
+	"progress.written",    // progress is in the document; no event
+	"cancel.written",      // the run is cancelled; no event
+	"reconcile.published", // one missing message is back in the queue
+	"watch.repaired",      // a lost terminal event is out
+}
+
+// Points names the places where Deps.Point is called.
+func Points() []string { return slices.Clone(points) }
+
+// point is one of points.
+func (s *Service) point(name string) {
+	if s.at != nil {
+		s.at(name)
+	}
+}
+
+// step is the point of an attempt, at a shard or at the finish.
+func (a *attempt) step(name string) {
+	if a.unit == finishUnit {
+		a.s.point("finish." + name)
+		return
+	}
+	a.s.point("shard." + name)
+}
