@@ -23,7 +23,8 @@ const (
 	Unavailable        Reason = "UNAVAILABLE"         // a peer or resource is away for the moment; try again
 	Cancelled          Reason = "CANCELLED"           // the caller gave up
 	DeadlineExceeded   Reason = "DEADLINE_EXCEEDED"   // the caller's time was up
-	Unauthenticated    Reason = "UNAUTHENTICATED"     // no or a wrong token
+	Unauthenticated    Reason = "UNAUTHENTICATED"     // no or a wrong token or certificate
+	PermissionDenied   Reason = "PERMISSION_DENIED"   // the caller's role, or its not being the owner, does not allow it
 	Internal           Reason = "INTERNAL"            // a defect or a broken environment
 )
 
@@ -91,7 +92,7 @@ func ReasonOf(err error) Reason {
 // Permanent reports whether doing the same again can never help.
 func Permanent(err error) bool {
 	switch ReasonOf(err) {
-	case InvalidArgument, NotFound, AlreadyExists, FailedPrecondition, Unauthenticated:
+	case InvalidArgument, NotFound, AlreadyExists, FailedPrecondition, Unauthenticated, PermissionDenied:
 		return true
 	}
 	return false

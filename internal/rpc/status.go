@@ -29,6 +29,7 @@ var codeOf = map[fault.Reason]codes.Code{
 	fault.Cancelled:          codes.Canceled,
 	fault.DeadlineExceeded:   codes.DeadlineExceeded,
 	fault.Unauthenticated:    codes.Unauthenticated,
+	fault.PermissionDenied:   codes.PermissionDenied,
 	fault.Internal:           codes.Internal,
 }
 

@@ -109,7 +109,7 @@ func (s Server) id(name string) (string, error) {
 
 // GetRun returns one run.
 func (s Server) GetRun(ctx context.Context, q *runv1.GetRunRequest) (*runv1.GetRunResponse, error) {
-	id, err := s.id(q.Name)
+	id, err := s.seen(ctx, q.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (s Server) GetRun(ctx context.Context, q *runv1.GetRunRequest) (*runv1.GetR
 
 // ListRuns returns a page of runs.
 func (s Server) ListRuns(ctx context.Context, q *runv1.ListRunsRequest) (*runv1.ListRunsResponse, error) {
-	filter := Filter{Kind: q.Kind}
+	filter := Filter{Kind: q.Kind, Owner: q.Owner}
 	for state, p := range toProto {
 		if p == q.State {
 			filter.State = state
@@ -130,6 +130,9 @@ func (s Server) ListRuns(ctx context.Context, q *runv1.ListRunsRequest) (*runv1.
 	}
 	if q.PageSize < 0 || q.PageSize > 1000 {
 		return nil, fault.Invalid("page_size", "%d; want 1 to 1000, or 0 for 50", q.PageSize)
+	}
+	if !ownersOf(ctx, &filter) {
+		return &runv1.ListRunsResponse{}, nil
 	}
 	list, next, err := s.Runs.List(ctx, filter, int(q.PageSize), q.PageToken)
 	if err != nil {
@@ -144,7 +147,7 @@ func (s Server) ListRuns(ctx context.Context, q *runv1.ListRunsRequest) (*runv1.
 
 // WatchRun streams the events of a run until it has ended.
 func (s Server) WatchRun(q *runv1.WatchRunRequest, stream runv1.RunService_WatchRunServer) error {
-	id, err := s.id(q.Name)
+	id, err := s.seen(stream.Context(), q.Name)
 	if err != nil {
 		return err
 	}
@@ -155,7 +158,7 @@ func (s Server) WatchRun(q *runv1.WatchRunRequest, stream runv1.RunService_Watch
 
 // CancelRun ends a run.
 func (s Server) CancelRun(ctx context.Context, q *runv1.CancelRunRequest) (*runv1.CancelRunResponse, error) {
-	id, err := s.id(q.Name)
+	id, err := s.steered(ctx, q.Name)
 	if err != nil {
 		return nil, err
 	}

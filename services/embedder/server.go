@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/infer"
@@ -37,7 +38,7 @@ func (s *Service) TrainSpace(ctx context.Context, q *embedderv1.TrainSpaceReques
 		return nil, err
 	}
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindTrainSpace, RequestID: q.RequestId, Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: ood.Spaces.Name(q.SpaceId), Unit: "steps",
+		Kind: KindTrainSpace, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: ood.Spaces.Name(q.SpaceId), Unit: "steps",
 		Admit: func(ctx context.Context) error { return s.admit(ctx, q, settings) },
 	})
 	if err != nil {

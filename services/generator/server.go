@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
@@ -108,7 +109,7 @@ func (s *Service) RenderSet(ctx context.Context, q *generatorv1.RenderSetRequest
 	}
 	total := int(q.PerClass) * len(q.Classes)
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindRenderSet, RequestID: q.RequestId, Options: runs.OptionsOf(q.Options), Payload: payload, Target: ood.Sets.Name(q.SetId),
+		Kind: KindRenderSet, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Target: ood.Sets.Name(q.SetId),
 		Unit: "pictures", Total: int64(total), Shards: shardsOf(total, s.cfg.ShardSize),
 		Admit: func(ctx context.Context) error { return s.admit(ctx, q, space, decoding) },
 	})

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
@@ -40,7 +41,7 @@ func (s *Service) SampleSet(ctx context.Context, q *samplerv1.SampleSetRequest) 
 	}
 	l := layoutOf(len(q.Classes), int(q.PerClass), s.cfg.ShardSize, rounds)
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindSampleSet, RequestID: q.RequestId, Options: runs.OptionsOf(q.Options), Payload: payload, Target: ood.Embeddings.Name(q.SetId),
+		Kind: KindSampleSet, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Target: ood.Embeddings.Name(q.SetId),
 		Unit: "embeddings", Total: int64(len(q.Classes)) * int64(q.PerClass), Shards: l.shards,
 		Admit: func(ctx context.Context) error { return s.admit(ctx, q, r.Space) },
 	})

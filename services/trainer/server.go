@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/infer"
@@ -40,7 +41,7 @@ func (s *Service) TrainDetector(ctx context.Context, q *trainerv1.TrainDetectorR
 		return nil, err
 	}
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindTrainDetector, RequestID: q.RequestId, Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: ood.Detectors.Name(q.DetectorId), Unit: "steps",
+		Kind: KindTrainDetector, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: ood.Detectors.Name(q.DetectorId), Unit: "steps",
 		Admit: func(ctx context.Context) error { return s.admit(ctx, q, settings) },
 	})
 	if err != nil {
@@ -65,7 +66,7 @@ func (s *Service) EvaluateDetector(ctx context.Context, q *trainerv1.EvaluateDet
 		return nil, err
 	}
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindEvaluateDetector, RequestID: q.RequestId, Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: q.Name, Unit: "sets", Total: int64(len(q.OodDatasets) + 1),
+		Kind: KindEvaluateDetector, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: q.Name, Unit: "sets", Total: int64(len(q.OodDatasets) + 1),
 		Admit: func(ctx context.Context) error {
 			return s.checkTests(ctx, detector.Classes, q.TestDataset, q.OodDatasets)
 		},
