@@ -12,6 +12,7 @@ import (
 // attempt is one claim on a shard, or on the finish. Every change it makes to the document checks the claim first.
 type attempt struct {
 	*delivery
+	log    *zap.Logger // the delivery's, with the attempt
 	unit   int
 	token  string
 	run    Run // as claimed
@@ -23,6 +24,8 @@ type attempt struct {
 // before ended without a word, with their processes.
 func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
 	a := &attempt{delivery: d, unit: unit, token: newID(d.s.now()), begun: time.Now()}
+	ctx, done := d.enter(ctx, "claim")
+	defer done()
 	ctx = context.WithoutCancel(ctx) // half a claim would cost an attempt
 	var before State
 	run, err := d.s.persist(ctx, d.id, func(run *Run) error {
@@ -64,7 +67,7 @@ func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
 		d.abandon(ctx, run)
 		return nil, false
 	}
-	a.run = run
+	a.run, a.log = run, d.log.With(zap.Int("attempt", run.unit(unit).Attempt))
 	return a, true
 }
 
@@ -77,6 +80,8 @@ func (a *attempt) settle(ctx, workCtx context.Context, err error, commit func(*R
 	case errors.Is(end, ErrFenced), errors.Is(end, ErrEnded):
 		a.lost(after, end)
 	case err == nil:
+		after, done := a.enter(after, "commit")
+		defer done()
 		run, err := a.change(after, func(run *Run, u *ShardState) error {
 			u.Done, u.Error = true, ""
 			a.report.apply(run, a.unit)
@@ -86,6 +91,7 @@ func (a *attempt) settle(ctx, workCtx context.Context, err error, commit func(*R
 		if err == nil {
 			a.logAttempt("done", nil)
 			a.step("committed")
+			a.s.observe.Units(run.Kind, run.unit(a.unit).Units)
 			a.s.announce(after, run)
 			a.step("announced")
 			return run, true
@@ -195,9 +201,9 @@ func (a *attempt) lost(ctx context.Context, cause error) {
 
 // logAttempt writes one line per attempt, with the stack where it panicked.
 func (a *attempt) logAttempt(outcome string, err error) {
+	a.traceAttempt(outcome, err)
 	fields := []zap.Field{
-		zap.String("outcome", outcome), zap.Int("attempt", a.run.unit(a.unit).Attempt),
-		zap.Duration("took", time.Since(a.begun)),
+		zap.String("outcome", outcome), zap.Duration("took", time.Since(a.begun)),
 	}
 	if a.unit == finishUnit {
 		fields = append(fields, zap.Bool("finish", true))

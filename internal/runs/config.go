@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 )
 
@@ -37,11 +39,13 @@ type Config struct {
 
 // Deps are what a Service works with.
 type Deps struct {
-	JS     jetstream.JetStream        // required
-	Log    *zap.Logger                // default: nothing
-	Clock  func() time.Time           // default time.Now
-	Reason func(err error) (r string) // Failure.Reason of a failed run; default "INTERNAL"
-	Point  func(name string)          // for tests: called between the steps of the protocol, see Points; default nothing
+	JS       jetstream.JetStream        // required
+	Log      *zap.Logger                // default: nothing
+	Clock    func() time.Time           // default time.Now
+	Reason   func(err error) (r string) // Failure.Reason of a failed run; default "INTERNAL"
+	Point    func(name string)          // for tests: called between the steps of the protocol, see Points; default nothing
+	Tracer   trace.Tracer               // of submissions and shards; default: none
+	Observer Observer                   // default: none
 }
 
 func (c Config) withDefaults() Config {
@@ -109,6 +113,12 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Reason == nil {
 		d.Reason = func(error) string { return "INTERNAL" }
+	}
+	if d.Tracer == nil {
+		d.Tracer = noop.Tracer{}
+	}
+	if d.Observer == nil {
+		d.Observer = noObserver{}
 	}
 	return d
 }

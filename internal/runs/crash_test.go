@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 func TestShutdownGivesBack(t *testing.T) {
@@ -133,7 +135,7 @@ func TestZombie(t *testing.T) {
 func TestFence(t *testing.T) {
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
-	d := &delivery{s: s, id: run.ID, log: s.log}
+	d := &delivery{s: s, w: &Worker{Kind: run.Kind}, span: noop.Span{}, id: run.ID, log: s.log}
 	old, ok := d.claim(t.Context(), 0)
 	if !ok {
 		t.Fatal("not claimed")
@@ -158,7 +160,7 @@ func TestFence(t *testing.T) {
 func TestDeadProcesses(t *testing.T) {
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
-	d := &delivery{s: s, id: run.ID, log: s.log}
+	d := &delivery{s: s, w: &Worker{Kind: run.Kind}, span: noop.Span{}, id: run.ID, log: s.log}
 	for range 3 {
 		if _, ok := d.claim(t.Context(), 0); !ok {
 			t.Fatal("not claimed")
@@ -213,7 +215,7 @@ func TestReconcile(t *testing.T) {
 // commit commits a shard as a worker does that dies before it acknowledges.
 func commit(t *testing.T, s *Service, run Run, shard int) {
 	t.Helper()
-	d := &delivery{s: s, id: run.ID, shard: shard, log: s.log}
+	d := &delivery{s: s, w: &Worker{Kind: run.Kind}, span: noop.Span{}, id: run.ID, shard: shard, log: s.log}
 	a, ok := d.claim(t.Context(), shard)
 	if !ok {
 		t.Fatal("not claimed")

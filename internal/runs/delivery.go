@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+
+	"github.com/dreamood/dreamood/internal/logs"
 )
 
 // orphanDeliveries is how often a message without a run is given back before it is dropped: a replica of the bucket may
@@ -23,7 +26,8 @@ type delivery struct {
 	msg   jetstream.Msg
 	id    string // of the run
 	shard int
-	log   *zap.Logger
+	log   *zap.Logger // with run, kind, shard and trace
+	span  trace.Span
 }
 
 // deliver decides what a message asks for, by the run's document, and does it.
@@ -37,6 +41,9 @@ func (s *Service) deliver(ctx context.Context, w *Worker, msg jetstream.Msg) {
 	d := &delivery{s: s, w: w, msg: msg, id: ref.Run, shard: ref.Shard,
 		log: s.log.With(zap.String("run", ref.Run), zap.String("kind", w.Kind), zap.Int("shard", ref.Shard))}
 	s.point("message.received")
+	ctx, d.span = d.arrive(ctx)
+	defer d.span.End()
+	d.log = d.log.With(logs.Trace(ctx))
 	if ctx.Err() != nil {
 		d.giveBack(0)
 		return
@@ -70,11 +77,13 @@ func (d *delivery) work(ctx context.Context) {
 	a.step("claimed")
 	workCtx, release := a.hold(ctx, task)
 	defer release()
+	workCtx, end := d.enter(workCtx, "work")
 	var result []byte
 	err := guard(func() (err error) {
 		result, err = d.w.Work(workCtx, task)
 		return err
 	})
+	end()
 	if most := maxResults / a.run.ShardCount; err == nil && len(result) > most {
 		err = Drop(fmt.Errorf("result of %d bytes: at most %d with %d shards; put it into an artifact and return its reference",
 			len(result), most, a.run.ShardCount))
@@ -104,6 +113,8 @@ func (d *delivery) finish(ctx context.Context, run Run) {
 		d.giveBack(0)
 		return
 	}
+	ctx, end := d.enter(ctx, "finish")
+	defer end()
 	a, ok := d.claim(ctx, finishUnit)
 	if !ok {
 		return
@@ -159,6 +170,8 @@ func (d *delivery) orphan() {
 func (d *delivery) ack(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askWait)
 	defer cancel()
+	ctx, end := d.enter(ctx, "ack")
+	defer end()
 	if err := d.msg.DoubleAck(ctx); err != nil {
 		d.log.Warn("acknowledgement is not confirmed", zap.Error(err))
 		return

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"github.com/dreamood/dreamood/internal/logs"
 )
 
 // lease keeps an attempt's shard while it is worked on: it tells the queue that the worker lives, writes the task's
@@ -16,18 +18,22 @@ type lease struct {
 	*attempt
 	task   *Task
 	cancel context.CancelCauseFunc
+	*activity
 }
 
 // hold starts the lease and returns the context for the work. release ends it, waits for it, and may be called twice.
 func (a *attempt) hold(ctx context.Context, task *Task) (workCtx context.Context, release func()) {
 	workCtx, cancel := context.WithCancelCause(ctx)
-	l := &lease{attempt: a, task: task, cancel: cancel}
+	workCtx = logs.With(workCtx, zap.String("run", a.id), zap.String("kind", a.w.Kind), zap.Int("shard", a.shard), zap.Int("attempt", a.run.unit(a.unit).Attempt))
+	active, inactive := a.s.begin(a.w.Kind)
+	l := &lease{attempt: a, task: task, cancel: cancel, activity: active}
 	held, stop := context.WithCancel(context.WithoutCancel(ctx)) // a shutdown does not end the lease, the work's return does
 	var keeper sync.WaitGroup
 	keeper.Go(func() { l.keep(held) })
 	return workCtx, sync.OnceFunc(func() {
 		stop()
 		keeper.Wait()
+		inactive()
 		cancel(nil)
 	})
 }
@@ -126,6 +132,7 @@ func (l *lease) flush(ctx context.Context) {
 	if !r.fresh {
 		return
 	}
+	l.touch()
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	var written bool

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -85,7 +86,8 @@ func (q *queue) publish(ctx context.Context, run *Run, shard int, generation str
 	defer cancel()
 	number := strconv.Itoa(shard)
 	id := strings.Join([]string{run.ID, number, generation}, ".")
-	ack, err := q.s.js.Publish(ctx, q.subject(run.ID, number), data, jetstream.WithMsgID(id))
+	msg := &nats.Msg{Subject: q.subject(run.ID, number), Data: data, Header: run.headers()}
+	ack, err := q.s.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
 	var refused *jetstream.APIError
 	switch {
 	case err == nil && ack.Duplicate:

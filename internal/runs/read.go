@@ -135,11 +135,15 @@ func (s *Service) logState(run Run, before State) {
 		zap.String("run", run.ID), zap.String("kind", run.Kind), zap.String("state", string(run.State)),
 		zap.Int("shards", run.ShardCount), zap.String("target", run.Target), zap.String("owner", run.Owner),
 	}
+	if id := run.TraceID(); id != "" {
+		fields = append(fields, zap.String("trace_id", id))
+	}
 	if run.State.Terminal() {
 		fields = append(fields, zap.Duration("took", run.Ended.Sub(run.Created)), zap.Int64("units", run.Progress.Done))
 	}
 	if run.Failure != nil {
 		fields = append(fields, zap.String("reason", run.Failure.Reason), zap.String("message", run.Failure.Message))
 	}
+	s.observe.State(run.Kind, string(run.State))
 	s.log.Info("run", fields...)
 }

@@ -93,7 +93,7 @@ func (s *Service) requeue(ctx context.Context, run Run) error {
 			return err
 		default:
 			s.point("reconcile.published")
-			s.log.Info("shard is queued again", zap.String("run", run.ID), zap.Int("shard", shard))
+			s.log.Info("shard is queued again", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("shard", shard), zap.String("trace_id", run.TraceID()))
 		}
 	}
 	return nil

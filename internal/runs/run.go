@@ -69,6 +69,7 @@ type Run struct {
 	Target      string          `json:"target,omitempty"`
 	Payload     json.RawMessage `json:"payload,omitempty"`
 	Options     Options         `json:"options,omitzero"`
+	Trace       string          `json:"trace,omitempty"` // W3C traceparent of the submission, which every message of the run carries
 
 	Shards     []ShardState `json:"shards,omitempty"` // not in events
 	ShardCount int          `json:"shard_count"`

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 )
 
@@ -22,6 +23,10 @@ type Service struct {
 	now    func() time.Time
 	reason func(error) string
 	at     func(point string) // nil but in tests
+
+	tracer  trace.Tracer
+	observe Observer
+	active  sync.Map // *activity of every attempt under way
 
 	docs   jetstream.KeyValue // run.<id>, request.<hash>
 	events jetstream.Stream
@@ -46,6 +51,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, at: deps.Point, queues: map[string]*queue{},
+		tracer: deps.Tracer, observe: deps.Observer,
 		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
 	}
 	s.docs, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{

@@ -9,7 +9,11 @@ import (
 	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+
+	"github.com/dreamood/dreamood/internal/logs"
 )
 
 // Limits that keep a run's document below 1 MiB, the most that a NATS message holds by default.
@@ -30,6 +34,8 @@ type reservation struct {
 // payload returns the run that exists, whatever its state; with another payload it is ErrRequestMismatch. ErrQueueFull
 // leaves nothing behind; ErrInvalid names everything that is wrong with the spec.
 func (s *Service) Submit(ctx context.Context, spec Spec) (Run, bool, error) {
+	ctx, span := s.tracer.Start(ctx, "submit", trace.WithAttributes(attribute.String("dreamood.kind", spec.Kind)))
+	defer span.End()
 	if spec.Shards == 0 {
 		spec.Shards = 1
 	}
@@ -61,6 +67,8 @@ func (s *Service) Submit(ctx context.Context, spec Spec) (Run, bool, error) {
 		return Run{}, false, err
 	}
 	run = s.newRun(spec, id, want.Hash, payload)
+	run.Trace = traceOf(ctx)
+	span.SetAttributes(attribute.String("dreamood.run", id), attribute.Int("dreamood.shards", spec.Shards))
 	if err := s.create(ctx, &run); errors.Is(err, jetstream.ErrKeyExists) { // by the same request at the same time
 		run, err = s.Get(ctx, id)
 		return run, false, err
@@ -158,7 +166,7 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 		if errors.Is(err, ErrQueueFull) && s.withdraw(ctx, q, run) {
 			return Run{}, false, err
 		}
-		s.log.Warn("shards are not queued yet", zap.String("run", run.ID), zap.Int("first", shard), zap.Error(err))
+		logs.From(ctx, s.log).Warn("shards are not queued yet", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("first", shard), zap.Error(err))
 		break
 	}
 	return run, true, nil
