@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -111,8 +112,11 @@ func (a *App) Start(context.Context) error {
 		listeners = append(listeners, a.listener)
 	}
 	for _, l := range listeners {
-		s := rpc.NewServer(rpc.Config{Followers: []string{runv1.RunService_WatchRun_FullMethodName}}, a.log)
+		s := rpc.NewServer(rpc.Config{Followers: []string{
+			runv1.RunService_WatchRun_FullMethodName, longrunningpb.Operations_WaitOperation_FullMethodName,
+		}}, a.log)
 		runv1.RegisterRunServiceServer(s, runs.Server{Runs: a.runs})
+		longrunningpb.RegisterOperationsServer(s, runs.Operations{Server: runs.Server{Runs: a.runs}})
 		for _, r := range a.roles {
 			r.Register(s)
 		}

@@ -28,7 +28,7 @@ const MaxMessage = 64 << 20
 type Config struct {
 	MaxStreams   uint32        // concurrent calls per connection; default 256
 	DrainTimeout time.Duration // how long a stop waits for calls under way; default 10 s
-	// Followers are the methods whose streams last as long as the client likes: a stop ends them at once, with
+	// Followers are the methods whose calls last as long as the client likes: a stop ends them at once, with
 	// Unavailable, instead of waiting for them.
 	Followers []string
 }
@@ -102,7 +102,28 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	}
 	began := time.Now()
 	defer func() { err = s.finish(ctx, info.FullMethod, began, recover(), err) }()
-	return next(ctx, req)
+	if !slices.Contains(s.cfg.Followers, info.FullMethod) {
+		return next(ctx, req)
+	}
+	until, release := s.untilStop(ctx)
+	defer release()
+	resp, err = next(until, req)
+	return resp, s.stopped(ctx, err)
+}
+
+// untilStop is ctx that also ends when the server stops.
+func (s *Server) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(s.stopping, cancel)
+	return ctx, func() { forget(); cancel() }
+}
+
+// stopped is what a follower ended with: Unavailable when it was the server that ended it, not the client.
+func (s *Server) stopped(client context.Context, err error) error {
+	if err != nil && s.stopping.Err() != nil && client.Err() == nil {
+		return fault.New(fault.Unavailable, "the server is stopping; go on from here when it is back")
+	}
+	return err
 }
 
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
@@ -111,14 +132,9 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	if !slices.Contains(s.cfg.Followers, info.FullMethod) {
 		return next(srv, ss)
 	}
-	ctx, cancel := context.WithCancel(ss.Context())
-	defer cancel()
-	defer context.AfterFunc(s.stopping, cancel)()
-	err = next(srv, follower{ss, ctx})
-	if err != nil && s.stopping.Err() != nil && ss.Context().Err() == nil {
-		return fault.New(fault.Unavailable, "the server is stopping; go on from here when it is back")
-	}
-	return err
+	ctx, release := s.untilStop(ss.Context())
+	defer release()
+	return s.stopped(ss.Context(), next(srv, follower{ss, ctx}))
 }
 
 // follower is a stream whose context also ends when the server stops.
