@@ -48,7 +48,7 @@ func (s *Service) deliver(ctx context.Context, w *Worker, msg jetstream.Msg) {
 		d.giveBack(0)
 		return
 	}
-	run, err := s.load(ctx, d.id)
+	run, err := s.look(ctx, d.id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		d.orphan()

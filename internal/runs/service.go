@@ -29,6 +29,7 @@ type Service struct {
 	active  sync.Map // *activity of every attempt under way
 
 	docs   jetstream.KeyValue // run.<id>, request.<hash>
+	ledger *ledger            // writes run.<id>
 	events jetstream.Stream
 
 	mu     sync.Mutex
@@ -54,6 +55,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		tracer: deps.Tracer, observe: deps.Observer,
 		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
 	}
+	s.ledger = &ledger{s: s, pages: map[string]*page{}}
 	s.docs, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: cfg.Name + "-runs", Description: "dreamood: state of runs, and the request ids that made them",
 		History: 1, Replicas: cfg.Replicas,

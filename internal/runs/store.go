@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,32 +45,9 @@ func decode(entry jetstream.KeyValueEntry) (Run, error) {
 	return run, nil
 }
 
-// change applies f to a run by compare-and-set, again and again until nobody was in between. An error of f ends it;
-// with errKeep the run is returned as it is. f may be called several times, also after its change was written.
+// change is ledger.change.
 func (s *Service) change(ctx context.Context, id string, f func(*Run) error) (Run, error) {
-	for {
-		run, err := s.load(ctx, id)
-		if err != nil {
-			return Run{}, err
-		}
-		before := run.State
-		if err := f(&run); errors.Is(err, errKeep) {
-			return run, nil
-		} else if err != nil {
-			return run, err
-		}
-		run.sum()
-		run.Updated = s.now()
-		err = s.write(ctx, &run)
-		if err == nil {
-			s.logState(run, before)
-			return run, nil
-		}
-		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-			return run, fmt.Errorf("write run %s: %w", id, err)
-		}
-		sleep(ctx, time.Duration(rand.Int64N(int64(5*time.Millisecond))))
-	}
+	return s.ledger.change(ctx, id, f)
 }
 
 func (s *Service) write(ctx context.Context, run *Run) error {
