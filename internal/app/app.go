@@ -16,6 +16,7 @@ import (
 	"github.com/dreamood/dreamood/internal/bus"
 	"github.com/dreamood/dreamood/internal/catalog"
 	"github.com/dreamood/dreamood/internal/fault"
+	"github.com/dreamood/dreamood/internal/fit"
 	"github.com/dreamood/dreamood/internal/onnx"
 	"github.com/dreamood/dreamood/internal/rpc"
 	"github.com/dreamood/dreamood/internal/runs"
@@ -79,6 +80,7 @@ func (a *App) open(ctx context.Context) error {
 	}
 	a.runs, err = runs.New(ctx, runs.Config{Kinds: kinds}, runs.Deps{
 		JS: js, Log: a.log, Reason: func(err error) string { return string(fault.ReasonOf(err)) },
+		Forget: func(_ context.Context, run runs.Run) error { return fit.Remove(fit.Path(a.checkpoints(), run.Origin)) },
 	})
 	if err != nil {
 		return err

@@ -26,11 +26,14 @@ import (
 // kinds are the queues of the mesh; every process makes them, so that a worker may come before its first run.
 var kinds = []string{embedder.KindTrainSpace, sampler.KindSampleSet, generator.KindRenderSet, trainer.KindTrainDetector, trainer.KindEvaluateDetector}
 
+// checkpoints is the folder of unfinished trainings.
+func (a *App) checkpoints() string { return filepath.Join(a.cfg.Data, "checkpoints") }
+
 // build makes the roles of this process.
 func (a *App) build() error {
 	engine := onnx.Config{Provider: a.cfg.Provider, Threads: a.cfg.Threads}
 	roots := dataset.Roots(a.cfg.Datasets)
-	checkpoints := filepath.Join(a.cfg.Data, "checkpoints")
+	checkpoints := a.checkpoints()
 	peer := a.peers()
 	for _, make := range []struct {
 		name string

@@ -36,6 +36,13 @@ func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
 			return errKeep
 		case run.State.Terminal() || u.Done:
 			return ErrEnded
+		case run.State == Paused:
+			return ErrPaused
+		}
+		if u.Claim != "" && u.Pauses != run.Pauses { // the attempt before was ended by a pause
+			u.Attempt--
+		}
+		switch {
 		case u.Attempt >= d.s.cfg.MaxAttempts:
 			err := fmt.Errorf("%s: attempt %d of %d never came back: its process (%s) died or hung",
 				unitName(unit), u.Attempt, d.s.cfg.MaxAttempts, u.Worker)
@@ -43,13 +50,17 @@ func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
 			run.end(Failed, d.s.now())
 			return nil
 		}
-		u.Claim, u.Worker = a.token, d.s.cfg.Process
+		u.Claim, u.Worker, u.Pauses = a.token, d.s.cfg.Process, run.Pauses
 		u.Attempt++
 		if run.State == Pending {
 			run.State, run.Started = Running, d.s.now()
 		}
 		return nil
 	})
+	if errors.Is(err, ErrPaused) {
+		d.ack(ctx) // Resume publishes another
+		return nil, false
+	}
 	if err != nil {
 		if !errors.Is(err, ErrEnded) {
 			d.log.Warn("shard is not claimed", zap.Error(err))
@@ -99,7 +110,7 @@ func (a *attempt) settle(ctx, workCtx context.Context, err error, commit func(*R
 		a.lost(after, err)
 	case isDrop(err):
 		a.fail(after, err)
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(end, ErrPaused):
 		a.release(after)
 	default:
 		a.retry(after, err)
@@ -166,9 +177,9 @@ func (a *attempt) fail(ctx context.Context, err error) {
 	a.abandon(ctx, run)
 }
 
-// release gives the shard back at a shutdown, as if the attempt had not been made.
+// release gives the shard back at a shutdown or a pause, as if the attempt had not been made.
 func (a *attempt) release(ctx context.Context) {
-	_, lost := a.change(ctx, func(run *Run, u *ShardState) error {
+	run, lost := a.change(ctx, func(run *Run, u *ShardState) error {
 		a.report.apply(run, a.unit)
 		u.Claim = ""
 		u.Attempt--
@@ -180,6 +191,10 @@ func (a *attempt) release(ctx context.Context) {
 	}
 	a.logAttempt("given back", nil)
 	a.step("released")
+	if run.State == Paused {
+		a.ack(ctx)
+		return
+	}
 	a.giveBack(0)
 }
 

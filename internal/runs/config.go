@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -39,13 +40,16 @@ type Config struct {
 
 // Deps are what a Service works with.
 type Deps struct {
-	JS       jetstream.JetStream        // required
-	Log      *zap.Logger                // default: nothing
-	Clock    func() time.Time           // default time.Now
-	Reason   func(err error) (r string) // Failure.Reason of a failed run; default "INTERNAL"
-	Point    func(name string)          // for tests: called between the steps of the protocol, see Points; default nothing
-	Tracer   trace.Tracer               // of submissions and shards; default: none
-	Observer Observer                   // default: none
+	JS     jetstream.JetStream        // required
+	Log    *zap.Logger                // default: nothing
+	Clock  func() time.Time           // default time.Now
+	Reason func(err error) (r string) // Failure.Reason of a failed run; default "INTERNAL"
+	// Forget removes what Worker.Work keeps for a retry beside the run's document (check-points, under Run.Origin). It is
+	// called before the record of a run that FAILED or was CANCELLED is removed, at least once. Default: nothing.
+	Forget   func(ctx context.Context, run Run) error
+	Point    func(name string) // for tests: called between the steps of the protocol, see Points; default nothing
+	Tracer   trace.Tracer      // of submissions and shards; default: none
+	Observer Observer          // default: none
 }
 
 func (c Config) withDefaults() Config {

@@ -58,8 +58,12 @@ func (s *Service) deliver(ctx context.Context, w *Worker, msg jetstream.Msg) {
 	case err != nil:
 		d.log.Warn("message is given back", zap.Error(err))
 		d.giveBack(jitter(time.Second))
+	case run.revision < ref.Revision: // a replica that lags behind
+		d.giveBack(jitter(100 * time.Millisecond))
 	case run.State.Terminal():
 		d.abandon(ctx, run)
+	case run.State == Paused:
+		d.ack(ctx) // Resume publishes another
 	case !run.Shards[d.shard].Done:
 		d.work(ctx)
 	default:
@@ -105,7 +109,7 @@ func (d *delivery) work(ctx context.Context) {
 
 // finish assembles the result when the shard of this message was the last one; otherwise its message is done with.
 func (d *delivery) finish(ctx context.Context, run Run) {
-	if !run.allDone() || run.Finisher != d.shard {
+	if !run.allDone() || run.Finisher != d.shard || run.State == Paused {
 		d.ack(ctx)
 		return
 	}

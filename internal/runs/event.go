@@ -136,14 +136,15 @@ func (s *Service) nextEvent(ctx context.Context, id string, messages jetstream.M
 	}
 }
 
-// settleEvents reads a run and its last event, and publishes the terminal one where a process died before it could.
+// settleEvents reads a run and its last event, and publishes one of the end or a pause where a process died before it
+// could.
 func (s *Service) settleEvents(ctx context.Context, id string) (Run, Event, error) {
 	run, err := s.load(ctx, id)
 	if err != nil {
 		return Run{}, Event{}, err
 	}
 	last, err := s.lastEvent(ctx, id)
-	if err == nil && run.State.Terminal() && !last.Run.State.Terminal() {
+	if err == nil && run.State != last.Run.State && (run.State.Terminal() || run.State == Paused) {
 		s.announce(ctx, run)
 		s.point("watch.repaired")
 	}

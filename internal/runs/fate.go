@@ -15,6 +15,8 @@ var (
 	ErrRequestMismatch = errors.New("the request id was used for another request")
 	// ErrQueueFull means that the queue of this kind holds as many shards as it may: try again later.
 	ErrQueueFull = errors.New("the queue is full")
+	// ErrState means that the state of the run does not allow what was asked.
+	ErrState = errors.New("the state of the run does not allow it")
 	// ErrInvalid means that a Spec, a page token or a page size is none.
 	ErrInvalid = errors.New("invalid")
 )
@@ -25,6 +27,8 @@ var (
 	ErrEnded = errors.New("the run has ended")
 	// ErrFenced means that the queue took this worker for dead and gave its shard to another.
 	ErrFenced = errors.New("another worker has the shard")
+	// ErrPaused means that the run was paused. The shard goes back without counting an attempt; keep what is done.
+	ErrPaused = errors.New("the run is paused")
 )
 
 type retryError struct {

@@ -97,6 +97,8 @@ func (l *lease) judge(run *Run) {
 		l.cancel(ErrEnded)
 	case u.Claim != l.token:
 		l.cancel(ErrFenced)
+	case run.State == Paused, run.Pauses != l.run.Pauses:
+		l.cancel(ErrPaused)
 	}
 }
 

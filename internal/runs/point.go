@@ -26,8 +26,15 @@ var points = []string{
 	"shard.released", "finish.released", // a shutdown took the attempt back; the message is still taken
 	"shard.exhausted", "finish.exhausted", // the claim found no attempt left and failed the run; no event
 
-	"progress.written",    // progress is in the document; no event
-	"cancel.written",      // the run is cancelled; no event
+	"progress.written", // progress is in the document; no event
+	"cancel.written",   // the run is cancelled; no event
+	"pause.written",    // the run is paused; no event, its messages are still there
+	"pause.purged",     // its messages are gone
+	"resume.written",   // the run goes on; no event, no messages
+	"retry.reserved",   // the old run names the new one; there is no document yet
+	"retry.created",    // the document of the new one is there; nobody was told, no messages
+	"delete.emptied",   // events and request id are gone; the document is still there
+
 	"reconcile.published", // one missing message is back in the queue
 	"watch.repaired",      // a lost terminal event is out
 }

@@ -35,8 +35,9 @@ type queue struct {
 
 // message is what travels: where to look.
 type message struct {
-	Run   string `json:"run"`
-	Shard int    `json:"shard"`
+	Run      string `json:"run"`
+	Shard    int    `json:"shard"`
+	Revision uint64 `json:"revision,omitempty"` // of the document when it was published: an older one is not the truth
 }
 
 // queue opens the queue of a kind and makes it where it is missing.
@@ -78,7 +79,7 @@ func (q *queue) subject(run, shard string) string {
 // publish puts the message of a shard into the queue. The generation is the third part of the message id: of two
 // processes that see the same need in the same generation one publishes. errQueued and ErrQueueFull are the refusals.
 func (q *queue) publish(ctx context.Context, run *Run, shard int, generation string) error {
-	data, err := json.Marshal(message{Run: run.ID, Shard: shard})
+	data, err := json.Marshal(message{Run: run.ID, Shard: shard, Revision: run.revision})
 	if err != nil {
 		return err
 	}

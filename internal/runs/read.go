@@ -32,14 +32,21 @@ func (s *Service) Get(ctx context.Context, id string) (Run, error) {
 
 // Filter selects runs; empty fields select all.
 type Filter struct {
-	Kind  string
-	State State
-	Owner string
+	Kind   string
+	State  State
+	Owner  string
+	Target string
+	Labels map[string]string // all of them; an empty value means any value
 }
 
 func (f Filter) match(run *Run) bool {
+	for name, want := range f.Labels {
+		if value, ok := run.Options.Labels[name]; !ok || want != "" && want != value {
+			return false
+		}
+	}
 	return (f.Kind == "" || f.Kind == run.Kind) && (f.State == "" || f.State == run.State) &&
-		(f.Owner == "" || f.Owner == run.Owner)
+		(f.Owner == "" || f.Owner == run.Owner) && (f.Target == "" || f.Target == run.Target)
 }
 
 // List returns runs, the newest first, at most pageSize (0 means 50, more than 1000 means 1000), and the token of the
@@ -100,30 +107,6 @@ func (s *Service) ids(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
-}
-
-// Cancel ends a run at once and for good; its workers notice within a second. A run that has ended is returned as it is.
-func (s *Service) Cancel(ctx context.Context, id string) (Run, error) {
-	ended := false
-	run, err := s.change(ctx, id, func(run *Run) error {
-		ended = false
-		if run.State.Terminal() {
-			return errKeep
-		}
-		run.CancelRequested = true
-		run.end(Cancelled, s.now())
-		ended = true
-		return nil
-	})
-	if err != nil {
-		return Run{}, err
-	}
-	if !ended {
-		return s.Get(ctx, id)
-	}
-	s.point("cancel.written")
-	run.Sequence = s.announce(ctx, run)
-	return run, nil
 }
 
 // logState writes one line per change of state.

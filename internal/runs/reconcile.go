@@ -73,6 +73,15 @@ func (s *Service) unfinished(ctx context.Context) ([]Run, error) {
 
 // requeue publishes the messages that a run misses.
 func (s *Service) requeue(ctx context.Context, run Run) error {
+	if run.State == Paused {
+		return nil
+	}
+	// Names that change make sure that a message which is lost again comes back, in spite of the server's memory of names.
+	return s.publishAll(ctx, run, "m"+strconv.FormatInt(s.now().Unix()/60, 10))
+}
+
+// publishAll publishes the messages that a run misses, under names of this generation.
+func (s *Service) publishAll(ctx context.Context, run Run, generation string) error {
 	q, err := s.queue(ctx, run.Kind)
 	if err != nil {
 		return err
@@ -81,8 +90,7 @@ func (s *Service) requeue(ctx context.Context, run Run) error {
 	if err != nil {
 		return err
 	}
-	// Names that change make sure that a message which is lost again comes back, in spite of the server's memory of names.
-	generation := "m" + strconv.FormatInt(s.now().Unix()/60, 10)
+	published := 0
 	for shard := range run.Shards {
 		if !run.needsMessage(shard) || queued[q.subject(run.ID, strconv.Itoa(shard))] > 0 {
 			continue
@@ -93,8 +101,12 @@ func (s *Service) requeue(ctx context.Context, run Run) error {
 			return err
 		default:
 			s.point("reconcile.published")
-			s.log.Info("shard is queued again", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("shard", shard), zap.String("trace_id", run.TraceID()))
+			published++
 		}
+	}
+	if published > 0 {
+		s.log.Info("shards are queued", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("shards", published),
+			zap.String("trace_id", run.TraceID()))
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ type State string
 const (
 	Pending   State = "PENDING"   // waits for a worker
 	Running   State = "RUNNING"   // a worker has taken at least one shard
+	Paused    State = "PAUSED"    // by Pause, until Resume: nothing of it is in the queue
 	Succeeded State = "SUCCEEDED" // Result names what was made
 	Failed    State = "FAILED"    // Failure says why
 	Cancelled State = "CANCELLED" // by Cancel
@@ -82,6 +83,14 @@ type Run struct {
 	Result          string   `json:"result,omitempty"`
 	Failure         *Failure `json:"failure,omitempty"`
 	CancelRequested bool     `json:"cancel_requested,omitempty"`
+	Attempts        int      `json:"attempts,omitempty"` // begun over all units, without those that were given back
+
+	Pauses    int           `json:"pauses,omitempty"`   // how often it was paused
+	PausedAt  time.Time     `json:"paused_at,omitzero"` // while PAUSED
+	PausedFor time.Duration `json:"paused_for,omitempty"`
+	Origin    string        `json:"origin"`               // first run of the chain of retries; key of what outlives a run, for example check-points
+	RetryOf   string        `json:"retry_of,omitempty"`   // the run before in the chain
+	RetriedBy string        `json:"retried_by,omitempty"` // the run after it: reserved first, then made
 
 	Created time.Time `json:"created"`
 	Started time.Time `json:"started,omitzero"`
@@ -98,9 +107,10 @@ type Run struct {
 // ShardState is a shard's part of the document.
 type ShardState struct {
 	Done    bool   `json:"done,omitempty"`
-	Attempt int    `json:"attempt,omitempty"` // begun, without those that a shutdown gave back
+	Attempt int    `json:"attempt,omitempty"` // begun, without those that a shutdown or a pause gave back
 	Claim   string `json:"claim,omitempty"`   // random; whoever holds it may commit
 	Worker  string `json:"worker,omitempty"`  // the process of the last claim
+	Pauses  int    `json:"pauses,omitempty"`  // Run.Pauses at the last claim
 	Units   int64  `json:"units,omitempty"`   // done, as reported
 	Total   int64  `json:"total,omitempty"`
 	Result  []byte `json:"result,omitempty"` // what Work returned
@@ -144,10 +154,11 @@ func (r *Run) allDone() bool { return r.ShardsDone == r.ShardCount }
 // sum brings the totals up to date with the shards.
 func (r *Run) sum() {
 	var done, total int64
-	r.ShardCount, r.ShardsDone = len(r.Shards), 0
+	r.ShardCount, r.ShardsDone, r.Attempts = len(r.Shards), 0, r.Final.Attempt
 	for _, shard := range r.Shards {
 		done += shard.Units
 		total += shard.Total
+		r.Attempts += shard.Attempt
 		if shard.Done {
 			r.ShardsDone++
 		}
@@ -156,6 +167,16 @@ func (r *Run) sum() {
 	if r.Planned == 0 {
 		r.Progress.Total = total
 	}
+}
+
+// resume ends a pause.
+func (r *Run) resume(now time.Time) {
+	r.State = Running
+	if r.Started.IsZero() {
+		r.State = Pending
+	}
+	r.PausedFor += max(now.Sub(r.PausedAt), 0)
+	r.PausedAt = time.Time{}
 }
 
 // end moves to a terminal state.

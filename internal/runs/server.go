@@ -23,7 +23,7 @@ type Server struct {
 var toProto = map[State]runv1.RunState{
 	Pending: runv1.RunState_RUN_STATE_PENDING, Running: runv1.RunState_RUN_STATE_RUNNING,
 	Succeeded: runv1.RunState_RUN_STATE_SUCCEEDED, Failed: runv1.RunState_RUN_STATE_FAILED,
-	Cancelled: runv1.RunState_RUN_STATE_CANCELLED,
+	Cancelled: runv1.RunState_RUN_STATE_CANCELLED, Paused: runv1.RunState_RUN_STATE_PAUSED,
 }
 
 // Proto is the run as clients see it.
@@ -34,6 +34,13 @@ func (r Run) Proto() *runv1.Run {
 		RequestId: r.RequestID, Owner: r.Owner, RequestJson: string(r.Payload),
 		Shards: int32(r.ShardCount), ShardsDone: int32(r.ShardsDone),
 		CreateTime: stamp(r.Created), StartTime: stamp(r.Started), EndTime: stamp(r.Ended), Options: r.Options.Proto(),
+		Attempts: int32(r.Attempts),
+	}
+	if r.RetryOf != "" {
+		out.RetryOf = ood.Runs.Name(r.RetryOf)
+	}
+	if r.RetriedBy != "" {
+		out.RetriedBy = ood.Runs.Name(r.RetriedBy)
 	}
 	if r.Failure != nil {
 		out.Failure = &runv1.Failure{Reason: r.Failure.Reason, Message: r.Failure.Message}
@@ -55,6 +62,8 @@ func Fault(err error) error {
 		return nil
 	case errors.Is(err, ErrNotFound):
 		return fault.New(fault.NotFound, "%w", err)
+	case errors.Is(err, ErrState):
+		return fault.New(fault.FailedPrecondition, "%w", err)
 	case errors.Is(err, ErrRequestMismatch):
 		return fault.Invalid("request_id", "%w", err)
 	case errors.Is(err, ErrQueueFull):
@@ -71,20 +80,13 @@ func Fault(err error) error {
 // FreeTarget returns AlreadyExists when a run that has not ended is making that resource, so that nobody trains for an
 // hour to find the name taken. Two submissions at the very same moment are still told apart only at the end.
 func (s *Service) FreeTarget(ctx context.Context, kind, target string) error {
-	for _, state := range []State{Pending, Running} {
-		for token := ""; ; {
-			list, next, err := s.List(ctx, Filter{Kind: kind, State: state}, 1000, token)
-			if err != nil {
-				return Fault(err)
-			}
-			for _, r := range list {
-				if r.Target == target {
-					return fault.New(fault.AlreadyExists, "%s is being made by %s; follow or cancel that run, or choose another id", target, ood.Runs.Name(r.ID))
-				}
-			}
-			if token = next; token == "" {
-				break
-			}
+	open, err := s.unfinished(ctx)
+	if err != nil {
+		return Fault(err)
+	}
+	for _, r := range open {
+		if r.Kind == kind && r.Target == target {
+			return fault.New(fault.AlreadyExists, "%s is being made by %s; follow or cancel that run, or choose another id", target, ood.Runs.Name(r.ID))
 		}
 	}
 	return nil
@@ -122,7 +124,7 @@ func (s Server) GetRun(ctx context.Context, q *runv1.GetRunRequest) (*runv1.GetR
 
 // ListRuns returns a page of runs.
 func (s Server) ListRuns(ctx context.Context, q *runv1.ListRunsRequest) (*runv1.ListRunsResponse, error) {
-	filter := Filter{Kind: q.Kind, Owner: q.Owner}
+	filter := Filter{Kind: q.Kind, Owner: q.Owner, Target: q.Target, Labels: q.Labels}
 	for state, p := range toProto {
 		if p == q.State {
 			filter.State = state
@@ -154,17 +156,4 @@ func (s Server) WatchRun(q *runv1.WatchRunRequest, stream runv1.RunService_Watch
 	return Fault(s.Runs.Watch(stream.Context(), id, q.AfterSequence, func(e Event) error {
 		return stream.Send(&runv1.WatchRunResponse{Sequence: e.Sequence, Run: e.Run.Proto()})
 	}))
-}
-
-// CancelRun ends a run.
-func (s Server) CancelRun(ctx context.Context, q *runv1.CancelRunRequest) (*runv1.CancelRunResponse, error) {
-	id, err := s.steered(ctx, q.Name)
-	if err != nil {
-		return nil, err
-	}
-	run, err := s.Runs.Cancel(ctx, id)
-	if err != nil {
-		return nil, Fault(err)
-	}
-	return &runv1.CancelRunResponse{Run: run.Proto()}, nil
 }

@@ -17,12 +17,13 @@ const askWait = 5 * time.Second
 
 // Service submits, shows, steers and serves runs. It is safe for concurrent use; several processes share the same runs.
 type Service struct {
-	cfg    Config
-	js     jetstream.JetStream
-	log    *zap.Logger
-	now    func() time.Time
-	reason func(error) string
-	at     func(point string) // nil but in tests
+	cfg     Config
+	js      jetstream.JetStream
+	log     *zap.Logger
+	now     func() time.Time
+	reason  func(error) string
+	forgets func(context.Context, Run) error
+	at      func(point string) // nil but in tests
 
 	tracer  trace.Tracer
 	observe Observer
@@ -51,14 +52,14 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("runs configuration: %w", err)
 	}
 	s := &Service{
-		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, at: deps.Point, queues: map[string]*queue{},
+		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, forgets: deps.Forget, at: deps.Point, queues: map[string]*queue{},
 		tracer: deps.Tracer, observe: deps.Observer,
 		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
 	}
 	s.ledger = &ledger{s: s, pages: map[string]*page{}}
 	s.docs, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: cfg.Name + "-runs", Description: "dreamood: state of runs, and the request ids that made them",
-		History: 1, Replicas: cfg.Replicas,
+		History: 1, Replicas: cfg.Replicas, LimitMarkerTTL: tombstone,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket of runs: %w", err)

@@ -41,6 +41,9 @@ func decode(entry jetstream.KeyValueEntry) (Run, error) {
 	if len(run.Shards) == 0 || run.Finisher < 0 || run.Finisher >= len(run.Shards) {
 		return Run{}, fmt.Errorf("document %s, revision %d: no shards", entry.Key(), entry.Revision())
 	}
+	if run.Origin == "" { // written by an older version
+		run.Origin = run.ID
+	}
 	run.revision = entry.Revision()
 	return run, nil
 }

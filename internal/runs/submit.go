@@ -98,7 +98,7 @@ func requestKey(spec Spec) string { return "request." + hashOf(spec.Owner, spec.
 func (s *Service) newRun(spec Spec, id, hash string, payload []byte) Run {
 	now := s.now()
 	run := Run{
-		ID: id, Kind: spec.Kind, State: Pending, RequestID: spec.RequestID, RequestHash: hash, Owner: spec.Owner,
+		ID: id, Origin: id, Kind: spec.Kind, State: Pending, RequestID: spec.RequestID, RequestHash: hash, Owner: spec.Owner,
 		Target: spec.Target, Payload: payload, Options: spec.Options, Shards: make([]ShardState, spec.Shards), Planned: spec.Total,
 		Progress: Progress{Unit: spec.Unit}, Created: now, Updated: now,
 	}
@@ -158,6 +158,9 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 	s.point("submit.announced")
 	generation := "r" + strconv.FormatUint(run.revision, 10) // another one when it was withdrawn before
 	for shard := range run.Shards {
+		if !run.needsMessage(shard) {
+			continue
+		}
 		err := q.publish(ctx, &run, shard, generation)
 		if err == nil || errors.Is(err, errQueued) {
 			s.point("submit.published")
@@ -176,7 +179,8 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 func (s *Service) withdraw(ctx context.Context, q *queue, run Run) bool {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	if err := s.docs.Purge(ctx, runKey(run.ID), jetstream.LastRevision(run.revision)); err != nil {
+	err := s.docs.Purge(ctx, runKey(run.ID), jetstream.LastRevision(run.revision), jetstream.PurgeTTL(tombstone))
+	if err != nil {
 		return false
 	}
 	s.point("submit.withdrawn")

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -132,11 +131,5 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	return space.Name, err
 }
 
-// abandon forgets the checkpoint of a run that failed or was cancelled.
-func (s *Service) abandon(_ context.Context, run runs.Run) {
-	if err := fit.Remove(s.checkpoint(run)); err != nil {
-		s.deps.Log.Warn("checkpoint stays", zap.String("run", run.ID), zap.Error(err))
-	}
-}
-
-func (s *Service) checkpoint(run runs.Run) string { return fit.Path(s.cfg.Checkpoints, run.ID) }
+// checkpoint of a run and its retries. Where none of them succeeds, it goes with the last record (runs.Deps.Forget).
+func (s *Service) checkpoint(run runs.Run) string { return fit.Path(s.cfg.Checkpoints, run.Origin) }

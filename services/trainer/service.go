@@ -62,7 +62,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.deps.Runs.Serve(ctx, runs.Worker{
-			Kind: KindTrainDetector, Concurrency: s.cfg.Workers, Work: s.train, Finish: s.finish, Abandon: s.abandon,
+			Kind: KindTrainDetector, Concurrency: s.cfg.Workers, Work: s.train, Finish: s.finish,
 		})
 	})
 	g.Go(func() error {

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -160,13 +159,6 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	return d.Name, err
 }
 
-// abandon forgets the checkpoint of a run that failed or was cancelled.
-func (s *Service) abandon(_ context.Context, run runs.Run) {
-	if err := fit.Remove(s.checkpoint(run)); err != nil {
-		s.deps.Log.Warn("checkpoint stays", zap.String("run", run.ID), zap.Error(err))
-	}
-}
-
 // evaluate measures an existing detector.
 func (s *Service) evaluate(ctx context.Context, t *runs.Task) ([]byte, error) {
 	var q trainerv1.EvaluateDetectorRequest
@@ -199,4 +191,5 @@ func (s *Service) finishEvaluation(ctx context.Context, run runs.Run) (string, e
 	})
 }
 
-func (s *Service) checkpoint(run runs.Run) string { return fit.Path(s.cfg.Checkpoints, run.ID) }
+// checkpoint of a run and its retries. Where none of them succeeds, it goes with the last record (runs.Deps.Forget).
+func (s *Service) checkpoint(run runs.Run) string { return fit.Path(s.cfg.Checkpoints, run.Origin) }
