@@ -8,6 +8,7 @@ import (
 
 	"github.com/dreamood/dreamood/internal/matrix"
 	"github.com/dreamood/dreamood/internal/philox"
+	"github.com/dreamood/dreamood/internal/simd"
 )
 
 const (
@@ -17,6 +18,8 @@ const (
 	sampledRows = 512
 	// cellQueries rows of one cell are bounded together.
 	cellQueries = 512
+	// contenders rows at once are compared with the bank until they are out.
+	contenders = 1024
 )
 
 // cells is a coarse partition of a bank: every row belongs to the nearest of some
@@ -31,9 +34,10 @@ type cells struct {
 // nearest row, without the N² distances of [kthOfAll]. The k-th smallest distance
 // of a row to any part of the bank is no less than that to all of it. So the rows
 // near by, those of the cells around, give an upper bound that is nearly reached;
-// and in the order of their bounds rows are compared with the whole bank, until
-// the next bound is below the n-th largest exact distance found. No row behind it
-// can be among the n, whatever the cells are.
+// and in the order of their bounds rows are compared with the bank, until the next
+// bound is below the n-th largest exact distance found. No row behind it can be
+// among the n, whatever the cells are. Most rows before it are out long before the
+// whole bank was seen (see [unitBank.survivors]).
 func (b *unitBank) farthestRows(ctx context.Context, k, n int) ([]int, []float64, error) {
 	c, err := b.cells(ctx)
 	if err != nil {
@@ -53,12 +57,16 @@ func (b *unitBank) farthestRows(ctx context.Context, k, n int) ([]int, []float64
 		kth float64
 	}
 	var best []found
-	step := b.portion()
-	for at := 0; at < len(order); at += step {
+	for at, step := 0, n; at < len(order); at, step = at+step, contenders {
 		if len(best) == n && float64(bounds[order[at]]) < best[n-1].kth {
 			break
 		}
 		rows := order[at:min(at+step, len(order))]
+		if len(best) == n {
+			if rows, err = b.survivors(ctx, rows, k, best[n-1].kth); err != nil {
+				return nil, nil, err
+			}
+		}
 		kth, err := b.kthOfRows(ctx, rows, k)
 		if err != nil {
 			return nil, nil, err
@@ -193,4 +201,39 @@ func evenly(size, n int) []int {
 		out[i] = i * size / n
 	}
 	return out
+}
+
+// survivors are the rows whose distance to their k-th nearest row may be floor or
+// more, in their order. A row is out as soon as k rows of the bank are certainly
+// nearer to it than that; a row that stays was compared with all of them.
+func (b *unitBank) survivors(ctx context.Context, rows []int, k int, floor float64) ([]int, error) {
+	// A row whose product is at least this is nearer than floor, by the bound of upperBounds.
+	certain := math.Nextafter32(float32(slices.Max(b.squares)+b.margin-floor/2), 5)
+	queries, near := matrix.NewPacked(len(rows), b.Cols), make([]int, len(rows))
+	matrix.Each(len(rows), 0, func(i int) { copy(queries.Row(i), b.Row(rows[i])) })
+	rows = slices.Clone(rows)
+	tile, products := matrix.NewPacked(tileRows, b.Cols), matrix.New(len(rows), tileRows)
+	for from := 0; from < b.Rows && len(rows) > 0; from += tileRows {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		n := min(tileRows, b.Rows-from)
+		matrix.Each(n, 0, func(i int) { copy(tile.Row(i), b.Row(from+i)) })
+		part := matrix.Matrix{Rows: len(rows), Cols: n, Data: products.Data[:len(rows)*n]}
+		matrix.MulRight(part, queries.Slice(0, len(rows)), matrix.PackRight(tile.Slice(0, n), 0), 0)
+		matrix.Each(len(rows), 0, func(i int) { near[i] += simd.CountAtLeast(part.Row(i), certain) })
+		left := 0
+		for i, row := range rows {
+			if near[i] >= k {
+				continue
+			}
+			if left < i {
+				rows[left], near[left] = row, near[i]
+				copy(queries.Row(left), queries.Row(i))
+			}
+			left++
+		}
+		rows = rows[:left]
+	}
+	return rows, nil
 }

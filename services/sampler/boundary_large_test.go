@@ -89,6 +89,50 @@ func TestUpperBoundsHoldAndPrune(t *testing.T) {
 	}
 }
 
+// TestSurvivorsAreThoseThatMayReach: no row at the floor or above is put out, on any side of a tile's border, and of
+// the rest only those that rounding leaves open stay.
+func TestSurvivorsAreThoseThatMayReach(t *testing.T) {
+	const n, k = tileRows + 700, 30
+	bank, err := toUnit(clustered(n, 24, 60, 4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := evenly(n, 500)
+	kth, err := bank.kthOfRows(t.Context(), rows, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sorted := slices.Sorted(slices.Values(kth))
+	for _, floor := range []float64{0, sorted[100], sorted[400], sorted[499], 5} {
+		got, err := bank.survivors(t.Context(), rows, k, floor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var must, may []int
+		for i, row := range rows {
+			if kth[i] >= floor {
+				must = append(must, row)
+			}
+			if kth[i] >= floor-1e-4 {
+				may = append(may, row)
+			}
+		}
+		for _, row := range must {
+			if !slices.Contains(got, row) {
+				t.Errorf("floor %v: row %d is out", floor, row)
+			}
+		}
+		for _, row := range got {
+			if !slices.Contains(may, row) {
+				t.Errorf("floor %v: row %d stayed", floor, row)
+			}
+		}
+		if !slices.IsSorted(got) {
+			t.Errorf("floor %v: in another order", floor)
+		}
+	}
+}
+
 // TestLargeBankSamples goes through the method: a bank from largeRows on gives the boundary of all distances, and
 // reports a sample of them.
 func TestLargeBankSamples(t *testing.T) {

@@ -31,19 +31,24 @@ def table(head, rows):
 
 
 def opening(r):
-    at = r["shares"]["3"]
-    more = "".join(f", **{percent(q['share'])}** at {g}" for g, q in sorted(r["shares"].items(), key=lambda p: float(p[0])) if float(g) > 3)
+    at, used = r["shares"][default(r)], default(r)
+    more = ", ".join(f"{percent(q['share'])} at {g}" for g, q in sorted(r["shares"].items(), key=lambda p: float(p[0])) if g != used)
     return f"""# reference: a small text-conditioned latent diffusion model for 32-px pictures
 
 All the parts of Stable Diffusion in the stock Diffusers layout (tokenizer, CLIP text encoder, U-Net with cross-attention, codec in the VAE's place, scheduler), small enough to train and run on two CPU cores. dreamood uses it for the demo, the tests and the experiments that need no GPU. Its world, the 110 classes of CIFAR-10 and CIFAR-100, is wider than the ten ID classes.
 
-- A classifier that was trained on real pictures only ({percent_exact(r['classifier']['test_accuracy'])} on CIFAR-10's test pictures) gives {percent(at['share'])} of the pictures to the class they were drawn for at guidance 3{more}.
+- A classifier that was trained on real pictures only ({percent_exact(r['classifier']['test_accuracy'])} on CIFAR-10's test pictures) gives **{percent(at['share'])}** of the pictures to the class they were drawn for (guidance {used}, the default; {at['n']} pictures; {more}).
 - The pictures follow their token embeddings: {percent(row(r, 0.9)['share'])} of the class at a cosine of 0.9 to the word, {percent(row(r, 0.6)['share'])} at 0.6, {percent(row(r, 0.3)['share'])} at 0.3.
 
 ![Generated pictures, one row per class](pictures/grid.png)
 
-*DDIM, {r['sampling']['steps']} steps, guidance 3, prompt “{r['sampling']['prompt'].format('…')}”. The first ten rows are the classes of CIFAR-10, the last six are from CIFAR-100. The first noises of a fixed seed, not chosen.*
+*DDIM, {r['sampling']['steps']} steps, guidance {used}, prompt “{r['sampling']['prompt'].format('…')}”. The first ten rows are the classes of CIFAR-10, the last six are from CIFAR-100. The first noises of a fixed seed, not chosen.*
 """
+
+
+def default(r):
+    """The guidance of the sheets and curves."""
+    return f"{r['sampling']['guidance']:g}"
 
 
 def percent_exact(x):
@@ -98,7 +103,7 @@ def response(r):
 
 ![Share of the class over the cosine](pictures/response.svg)
 
-Embedding = {r['anchors']['norm']:g} · (c·a + √(1−c²)·u) in the place of the class's word, u a random direction orthogonal to the anchor a; ten classes, {one['n']} pictures at each cosine, the same noises and directions at all of them, guidance 3.
+Embedding = {r['anchors']['norm']:g} · (c·a + √(1−c²)·u) in the place of the class's word, u a random direction orthogonal to the anchor a; ten classes, {one['n']} pictures at each cosine, the same noises and directions at all of them, guidance {default(r)}.
 
 """
     sure = r["classifier"]["sure"]
@@ -246,8 +251,8 @@ def main():
     with open(a.report or os.path.join(a.model, "evaluation.json")) as f:
         r = json.load(f)
     missing = [part for part in ("shares", "curve", "codec") if part not in r]
-    if missing or "3" not in r.get("shares", {}):
-        raise SystemExit(f"the report lacks {', '.join(missing) or 'guidance 3'}: run evaluate.py --parts {','.join(missing or ['shares'])}")
+    if missing or default(r) not in r.get("shares", {}):
+        raise SystemExit(f"the report lacks {', '.join(missing) or 'guidance ' + default(r)}: run evaluate.py --parts {','.join(missing or ['shares'])}")
     names = files(a.model)
     used = r["sampling"].get("unet_sha256")
     if used and "unet/model.onnx" in names and used != j.sha256(os.path.join(a.model, "unet/model.onnx")):

@@ -3,7 +3,9 @@ to its token embeddings?
 
     python classifier.py --data DATA --out OUT
     python evaluate.py --data DATA --out OUT --checkpoint decayed.pt --report ../../models/reference/evaluation.json
+    python evaluate.py --data DATA --out OUT --shipped ../../models/reference --report ../../models/reference/evaluation.json
 
+The last form needs no checkpoint: it measures the ONNX files as they were shipped.
 Writes the report (JSON, read by card.py) and the sheets of pictures. Each part is written when it is done, and kept when
 another part is measured later for the same checkpoint (--parts). All sampling is DDIM in float32.
 """
@@ -23,6 +25,7 @@ import decoder
 import judge as j
 import model as m
 import pictures
+import reload
 import train
 import world
 
@@ -32,7 +35,7 @@ EXTRAS = ["rose", "orange", "mountain", "palm_tree", "bus", "wolf"]
 COLUMNS, STRIPS, STRIP_NOISES = 10, ["ship", "automobile", "horse", "cat"], 6
 COSINES = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
 PAIRS = [("ship", "automobile"), ("horse", "cat"), ("airplane", "frog"), ("dog", "truck"), ("bird", "deer")]
-GRID_GUIDANCE = 3.0
+GRID_GUIDANCE = 5.0  # of the sheets and the curves: the product's default
 LIMIT = 400_000  # bytes of a sheet
 # pictures: per class and guidance; more at GRID_GUIDANCE (for the FCD); per class and cosine; per pair and step; outliers
 BUDGETS = {"quick": dict(count=10, more=16, curve=6, path=4, outliers=60), "full": dict(count=40, more=100, curve=8, path=8, outliers=100)}
@@ -234,9 +237,10 @@ def arguments():
     p.add_argument("--report", required=True, help="JSON to write")
     p.add_argument("--pictures", help="folder of the sheets (pictures/ beside the report)")
     p.add_argument("--budget", choices=BUDGETS, default="full")
-    p.add_argument("--guidance", default="1.5,3,5", type=lambda text: [float(g) for g in text.split(",")])
+    p.add_argument("--guidance", default="1.5,3,5,7.5", type=lambda text: [float(g) for g in text.split(",")])
     p.add_argument("--count", type=int, help="pictures per class at every guidance, instead of the budget's")
     p.add_argument("--outliers", help="embeddings.npy of a demo, [10, N, H]")
+    p.add_argument("--shipped", help="folder of an exported model: measure its files, not a checkpoint; the report keeps its training's history")
     p.add_argument("--onnx", help="folder of the exported model: run its U-Net with onnxruntime")
     p.add_argument("--parts", default=PARTS, type=lambda text: text.split(","), help="of " + ",".join(PARTS))
     p.add_argument("--continues", action="store_true", help="the training started from the model that the report is about")
@@ -254,18 +258,41 @@ def arguments():
     return a
 
 
+def opened(a):
+    """The model with the weights that are to be measured, their training step and its loss history."""
+    widths = tuple(int(w) for w in a.widths.split(","))
+    if not a.shipped:
+        model = m.Model(os.path.join(a.out, "tokenizer"), widths=widths)
+        step, history = m.load_ema(model, os.path.join(a.out, a.checkpoint))
+        decoder.load(model, a.out)
+        return model, step, history
+    model = m.Model(os.path.join(a.shipped, "tokenizer"), widths=widths)
+    reload.load(model, a.shipped)
+    for part in (model.unet, model.text):
+        part.eval()
+    with open(a.report) as f:
+        old = json.load(f)
+    a.onnx = a.shipped
+    return model, old["checkpoint"]["step"], old["history"]
+
+
+def described(a, step):
+    """What was measured; of shipped files, the checkpoint that they were exported from."""
+    if a.shipped:
+        with open(a.report) as f:
+            return json.load(f)["checkpoint"]
+    return {"file": a.checkpoint, "sha256": j.sha256(os.path.join(a.out, a.checkpoint)), "step": step}
+
+
 @torch.no_grad()
 def main():
     a = arguments()
     torch.set_num_threads(a.threads)
     os.makedirs(a.pictures, exist_ok=True)
-    file = os.path.join(a.out, a.checkpoint)
-    model = m.Model(os.path.join(a.out, "tokenizer"), widths=tuple(int(w) for w in a.widths.split(",")))
-    step, history = m.load_ema(model, file)
-    decoder.load(model, a.out)
+    model, step, history = opened(a)
     judge, sampler = j.Judge(os.path.join(a.out, "classifier.pt"), a.data, a.out), Sampler(model)
     parameters = {part: sum(q.numel() for q in getattr(model, part).parameters()) for part in ("unet", "text", "codec", "refine")}
-    report = {"checkpoint": {"file": a.checkpoint, "sha256": j.sha256(file), "step": step}, "parameters": parameters,
+    report = {"checkpoint": described(a, step), "parameters": parameters,
               "config": {**model.cfg, "length": world.MAX_LENGTH, "vocabulary": len(model.words.vocab), "layers": model.text.config.num_hidden_layers},
               "history": history[:: max(1, len(history) // 100)], "sampling": {"prompt": PROMPT, "steps": STEPS, "scheduler": "DDIM", "guidance": GRID_GUIDANCE}}
     if os.path.exists(a.report):
@@ -273,6 +300,8 @@ def main():
             old = json.load(f)
         if old["checkpoint"] == report["checkpoint"] and old["classifier"]["sha256"] == judge.sha:
             report |= {k: old[k] for k in PARTS + ["seconds", "earlier"] if k in old}
+        elif a.shipped:
+            report |= {k: old[k] for k in ["earlier"] if k in old}
         elif a.continues:
             report["earlier"] = old.get("earlier", []) + [{"step": old["checkpoint"]["step"], "history": old["history"]}]
     report["classifier"] = {"test_accuracy": judge.accuracy, "sha256": judge.sha, "components": j.COMPONENTS, "variance_kept": judge.kept,
