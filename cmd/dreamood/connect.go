@@ -17,14 +17,22 @@ type Session struct {
 	Out io.Writer // results
 	Err io.Writer // progress, hints and errors
 
-	dial func(addr string) (*grpc.ClientConn, error)
+	dial func(addr string) (*grpc.ClientConn, error) // nil: by the flags
 	open *grpc.ClientConn
 }
 
 // conn is the connection to --server. It connects at the first call.
 func (s *Session) conn() (grpc.ClientConnInterface, error) {
 	if s.open == nil {
-		conn, err := s.dial(s.Server)
+		dial := s.dial
+		if dial == nil {
+			log, err := s.logger()
+			if err != nil {
+				return nil, err
+			}
+			dial = s.credentials(log).Dial
+		}
+		conn, err := dial(s.Server)
 		if err != nil {
 			return nil, usage("--server %s: %w", s.Server, err)
 		}

@@ -14,8 +14,6 @@ import (
 
 	"github.com/alecthomas/kong"
 	"google.golang.org/grpc"
-
-	"github.com/dreamood/dreamood/internal/rpc"
 )
 
 // version is set by the Makefile: -ldflags "-X main.version=…".
@@ -30,6 +28,8 @@ type Globals struct {
 	Output   string `default:"text" enum:"text,json" help:"Form of results: text, or json with one object per line (default text)."`
 	LogLevel string `default:"info" enum:"debug,info,warn,error" help:"Least severe log line that serve and demo write: debug, info, warn or error (default info)."`
 	Quiet    bool   `short:"q" help:"No progress and no hints, only results and errors."`
+
+	SecurityFlags `embed:"" group:"security"`
 }
 
 // CLI is the grammar of the command line.
@@ -50,6 +50,7 @@ type CLI struct {
 	Score      ScoreCmd      `cmd:"" group:"path" help:"Say of pictures what they show and which are out of distribution."`
 
 	Runs    RunsCmd    `cmd:"" group:"look" help:"Long work: list, show, watch, cancel."`
+	Token   TokenCmd   `cmd:"" group:"look" help:"Tokens, for servers that ask who calls."`
 	Doctor  DoctorCmd  `cmd:"" group:"look" help:"Say what is there, what is missing, and what to do about it."`
 	Version VersionCmd `cmd:"" group:"look" help:"Print the version."`
 }
@@ -63,12 +64,13 @@ dreamood space train, dreamood imagine, dreamood train, dreamood score. Exit cod
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr, rpc.Dial)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr, nil)
 	stop()
 	os.Exit(code)
 }
 
-// run is the program: it parses args, runs the command and returns the exit code. dial connects to --server.
+// run is the program: it parses args, runs the command and returns the exit code. dial connects to --server; nil is what
+// the flags say.
 func run(ctx context.Context, args []string, out, errs io.Writer, dial func(addr string) (*grpc.ClientConn, error)) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -114,6 +116,7 @@ func newParser(cli *CLI, out, errs io.Writer, exit func(int)) (*kong.Kong, error
 			{Key: "rendering", Title: "Rendering (0 or nothing: the default):"},
 			{Key: "training", Title: "Training (0 or nothing: the default):"},
 			{Key: "global", Title: "Every command:"},
+			{Key: "security", Title: "Encryption, and who this is:"},
 		}),
 	)
 }

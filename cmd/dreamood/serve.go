@@ -4,17 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 
 	"go.uber.org/zap"
 
 	"github.com/dreamood/dreamood/internal/app"
+	"github.com/dreamood/dreamood/internal/rpc"
 )
 
 // ServeCmd runs the mesh.
 type ServeCmd struct {
 	Target string   `default:"all" enum:"all,embedder,sampler,generator,trainer" env:"DREAMOOD_TARGET" help:"What this process runs: all roles, or one of embedder, sampler, generator, trainer (default all)."`
-	Listen string   `default:"${server}" env:"DREAMOOD_LISTEN" placeholder:"HOST:PORT" help:"Where gRPC listens (default ${server}). There is no authentication: listen beyond this machine only on a network that you trust."`
+	Listen string   `default:"${server}" env:"DREAMOOD_LISTEN" placeholder:"HOST:PORT" help:"Where gRPC listens (default ${server}). Beyond this machine, give it a certificate and ask who calls: --tls-cert, --tokens, --client-ca."`
 	Data   string   `default:".dreamood" type:"path" env:"DREAMOOD_DATA" placeholder:"DIR" help:"Folder of everything that is kept: blobs, checkpoints, the embedded queue (default .dreamood)."`
 	Models string   `default:"models" type:"path" env:"DREAMOOD_MODELS" placeholder:"DIR" help:"Folder of diffusion models in the stock Diffusers ONNX layout, one folder each (default models)."`
 	Roots  []string `name:"dataset-root" default:"." sep:"none" type:"path" placeholder:"DIR" help:"Folder inside which dataset paths of requests may lie; repeatable (default: the working directory)."`
@@ -24,6 +24,9 @@ type ServeCmd struct {
 	Embedder   string `env:"DREAMOOD_EMBEDDER" placeholder:"ADDR" help:"Address of the embedder, where it is another process."`
 	Sampler    string `env:"DREAMOOD_SAMPLER" placeholder:"ADDR" help:"Address of the sampler, where it is another process."`
 	Generator  string `env:"DREAMOOD_GENERATOR" placeholder:"ADDR" help:"Address of the generator, where it is another process."`
+
+	Tokens   string `type:"path" env:"DREAMOOD_TOKENS" placeholder:"FILE" help:"File of who may call, a line each: NAME:ROLE:SHA256 of a token, as dreamood token new prints it, or NAME:ROLE:cert for a client certificate. Read again when it changes."`
+	ClientCA string `name:"client-ca" type:"path" env:"DREAMOOD_CLIENT_CA" placeholder:"FILE" help:"Authorities of client certificates in PEM form. A certificate with the URI dreamood://ROLE/NAME says who calls; others are listed in --tokens."`
 
 	Provider string `default:"cpu" enum:"cpu,openvino,cuda" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino or cuda (default cpu). dreamood doctor names what is there."`
 	Threads  int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
@@ -42,6 +45,12 @@ A mesh of four processes, with NATS outside:
     dreamood serve --target generator --listen 127.0.0.1:7463 --nats nats://127.0.0.1:4222 --data shared --embedder 127.0.0.1:7461 --sampler 127.0.0.1:7462
     dreamood serve --target trainer   --listen 127.0.0.1:7464 --nats nats://127.0.0.1:4222 --data shared --generator 127.0.0.1:7463
 
+With TLS and tokens, nobody may do anything without one. The first line prints the line for the file tokens:
+
+    dreamood token new alice --role client --out alice.token
+    dreamood serve --listen 0.0.0.0:7460 --tls-cert server.pem --tls-key server.key --tokens tokens
+    dreamood runs list --server HOST:7460 --tls-ca ca.pem --token-file alice.token
+
 Ctrl+C or SIGTERM stops gracefully: calls end, work under way goes back to the queue. A second one stops at once; runs
 go on where they were when the server starts again.`
 }
@@ -53,7 +62,7 @@ func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
 		return err
 	}
 	defer log.Sync()
-	cfg := c.config()
+	cfg := c.config(s.credentials(log))
 	if err := cfg.Validate(); err != nil {
 		return usage("%w", err)
 	}
@@ -65,7 +74,7 @@ func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
 	if err := a.Start(ctx); err != nil {
 		return err
 	}
-	if !loopback(a.Addr()) {
+	if !rpc.Loopback(a.Addr()) && !cfg.Authenticates() {
 		log.Warn("reachable beyond this machine, without authentication", zap.String("listen", a.Addr()))
 	}
 	if c.NATSListen != "" {
@@ -81,8 +90,9 @@ func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
 	return err
 }
 
-func (c *ServeCmd) config() app.Config {
+func (c *ServeCmd) config(credentials rpc.Credentials) app.Config {
 	return app.Config{
+		Credentials: credentials, Tokens: c.Tokens, ClientCA: c.ClientCA,
 		Target: c.Target, Data: c.Data, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
 		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
 	}
@@ -107,14 +117,4 @@ func (c *ServeCmd) welcome(s *Session, addr string) error {
 		s.hint("in another terminal: %s", client.command(next))
 	}
 	return nil
-}
-
-// loopback reports whether only this machine reaches an address.
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

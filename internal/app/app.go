@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/dreamood/dreamood/internal/artifact"
 	"github.com/dreamood/dreamood/internal/bus"
@@ -41,6 +42,8 @@ type App struct {
 	local    rpc.Local
 	servers  []*rpc.Server
 	listener net.Listener
+	tls      credentials.TransportCredentials // of the listener; nil: plain text
+	auth     *rpc.Authenticator               // of the listener; nil: everybody may do everything
 	roles    map[string]role
 	closers  []func() error // in reverse order
 
@@ -94,6 +97,9 @@ func (a *App) open(ctx context.Context) error {
 	if a.cfg.Listen == "" {
 		return nil
 	}
+	if err := a.secure(); err != nil {
+		return err
+	}
 	if a.listener, err = rpc.Listen(a.cfg.Listen); err != nil {
 		return err
 	}
@@ -109,14 +115,20 @@ func (a *App) open(ctx context.Context) error {
 // Start serves the roles and begins to work off the queues.
 func (a *App) Start(context.Context) error {
 	a.runs.Start()
+	inside := rpc.Config{Followers: []string{
+		runv1.RunService_WatchRun_FullMethodName, longrunningpb.Operations_WaitOperation_FullMethodName,
+	}}
+	outside := inside
+	if a.cfg.Authenticates() {
+		inside.Auth = &rpc.Authenticator{Everybody: itself}
+	}
 	listeners := []net.Listener{a.local}
 	if a.listener != nil {
 		listeners = append(listeners, a.listener)
+		outside.TLS, outside.Auth = a.tls, a.auth
 	}
-	for _, l := range listeners {
-		s := rpc.NewServer(rpc.Config{Followers: []string{
-			runv1.RunService_WatchRun_FullMethodName, longrunningpb.Operations_WaitOperation_FullMethodName,
-		}}, a.log)
+	for i, l := range listeners {
+		s := rpc.NewServer([]rpc.Config{inside, outside}[i], a.log)
 		runv1.RegisterRunServiceServer(s, runs.Server{Runs: a.runs})
 		longrunningpb.RegisterOperationsServer(s, runs.Operations{Server: runs.Server{Runs: a.runs}})
 		for _, r := range a.roles {

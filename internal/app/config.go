@@ -8,6 +8,8 @@ import (
 	"os"
 	"runtime"
 	"slices"
+
+	"github.com/dreamood/dreamood/internal/rpc"
 )
 
 // Targets are what a process can be.
@@ -27,7 +29,15 @@ type Config struct {
 	Generator  string   // address of the generator; "" = in this process
 	Provider   string   // "cpu", "openvino" or "cuda"; "" = cpu
 	Threads    int      // of one model run; 0 = all CPUs
+
+	// Credentials are those of this process: what it shows to the other roles, and the certificate of its own server.
+	Credentials rpc.Credentials
+	Tokens      string // file of identities
+	ClientCA    string // PEM file: authorities of client certificates
 }
+
+// Authenticates says whether callers need an identity. Without one, everybody may do everything.
+func (c Config) Authenticates() bool { return c.Tokens != "" || c.ClientCA != "" }
 
 func (c Config) withDefaults() Config {
 	if c.Target == "" {
@@ -80,6 +90,15 @@ func (c Config) Validate() error {
 	}
 	if c.Threads < 0 || c.Threads > 16*runtime.NumCPU() {
 		bad("--threads %d: want 0 (all CPUs) to %d", c.Threads, 16*runtime.NumCPU())
+	}
+	if err := c.Credentials.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.ClientCA != "" && c.Credentials.Cert == "" {
+		bad("--client-ca: client certificates are shown over TLS alone; give this server a certificate with --tls-cert and --tls-key")
+	}
+	if c.Tokens != "" && c.Listen != "" && c.Credentials.Cert == "" && !c.Credentials.InsecureTokens && !rpc.Loopback(c.Listen) {
+		bad("--tokens: on %s they could be read on the way; give this server a certificate with --tls-cert and --tls-key, or allow it with --insecure-tokens on a network that you trust", c.Listen)
 	}
 	return errors.Join(errs...)
 }

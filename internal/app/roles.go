@@ -13,7 +13,6 @@ import (
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/onnx"
 	"github.com/dreamood/dreamood/internal/ood"
-	"github.com/dreamood/dreamood/internal/rpc"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
@@ -109,7 +108,7 @@ func (a *App) peers() func(role, address string) (*grpc.ClientConn, error) {
 		}
 		dial := a.local.Dial
 		if address != "" {
-			dial = func() (*grpc.ClientConn, error) { return rpc.Dial(address) }
+			dial = func() (*grpc.ClientConn, error) { return a.cfg.Credentials.Dial(address) }
 		}
 		c, err := dial()
 		if err != nil {

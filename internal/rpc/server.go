@@ -12,12 +12,14 @@ import (
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/fault"
 )
 
@@ -31,6 +33,10 @@ type Config struct {
 	// Followers are the methods whose calls last as long as the client likes: a stop ends them at once, with
 	// Unavailable, instead of waiting for them.
 	Followers []string
+	// TLS encrypts; nil is plain text.
+	TLS credentials.TransportCredentials
+	// Auth finds out who calls; nil asks nobody, and everybody may do everything.
+	Auth *Authenticator
 }
 
 // Server is a gRPC server with health, reflection, limits and logs.
@@ -55,13 +61,20 @@ func NewServer(cfg Config, log *zap.Logger) *Server {
 	}
 	s := &Server{cfg: cfg, log: log, health: health.NewServer(), done: make(chan error, 1)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	s.Server = grpc.NewServer(
+	opts := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(cfg.MaxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: time.Hour}),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
-	)
+	}
+	if cfg.TLS != nil {
+		opts = append(opts, grpc.Creds(cfg.TLS))
+	}
+	if cfg.Auth != nil {
+		opts = append(opts, grpc.InTapHandle(s.tap))
+	}
+	s.Server = grpc.NewServer(opts...)
 	healthpb.RegisterHealthServer(s.Server, s.health)
 	reflection.Register(s.Server)
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
@@ -150,6 +163,9 @@ func (s *Server) finish(ctx context.Context, method string, began time.Time, pan
 	fields := []zap.Field{zap.String("method", method), zap.Duration("took", time.Since(began))}
 	if p, ok := peer.FromContext(ctx); ok {
 		fields = append(fields, zap.String("peer", p.Addr.String()))
+	}
+	if who, ok := auth.From(ctx); ok {
+		fields = append(fields, zap.String("who", who.Name))
 	}
 	if panicked != nil {
 		s.log.Error("call panicked", append(fields, zap.Any("panic", panicked), zap.ByteString("stack", debug.Stack()))...)

@@ -122,7 +122,7 @@ func (s Operations) WaitOperation(ctx context.Context, q *longrunningpb.WaitOper
 
 // await waits for the end of a run, at most so long.
 func (s Operations) await(ctx context.Context, name string, wait time.Duration) error {
-	id, err := s.id(name)
+	id, err := s.seen(ctx, name)
 	if err != nil {
 		return err
 	}
