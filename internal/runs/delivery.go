@@ -28,6 +28,7 @@ type delivery struct {
 	shard int
 	log   *zap.Logger // with run, kind, shard and trace
 	span  trace.Span
+	ear   *ear // hears of the run while it is worked on
 }
 
 // deliver decides what a message asks for, by the run's document, and does it.
@@ -48,7 +49,7 @@ func (s *Service) deliver(ctx context.Context, w *Worker, msg jetstream.Msg) {
 		d.giveBack(0)
 		return
 	}
-	run, err := s.look(ctx, d.id)
+	run, err := s.look(ctx, d.id, ref.Revision)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		d.orphan()
@@ -64,11 +65,23 @@ func (s *Service) deliver(ctx context.Context, w *Worker, msg jetstream.Msg) {
 		d.abandon(ctx, run)
 	case run.State == Paused:
 		d.ack(ctx) // Resume publishes another
-	case !run.Shards[d.shard].Done:
-		d.work(ctx)
 	default:
-		d.finish(ctx, run)
+		d.attend(ctx, run)
 	}
+}
+
+// attend does what is left to do for the shard, and listens meanwhile.
+func (d *delivery) attend(ctx context.Context, run Run) {
+	var err error
+	if d.ear, err = d.s.hub.listen(ctx, d.id); err != nil {
+		d.log.Warn("nothing is heard of the run, it is only looked at with every heartbeat", zap.Error(err))
+	}
+	defer d.ear.close()
+	if !run.Shards[d.shard].Done {
+		d.work(ctx)
+		return
+	}
+	d.finish(ctx, run)
 }
 
 // work makes an attempt at the shard.

@@ -12,9 +12,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// idleCheck is how often a watcher that hears nothing looks whether the run has ended without a word.
-const idleCheck = 5 * time.Second
-
 // eventDoc is an event as it is stored: the run without its bulk.
 type eventDoc struct {
 	Run      Run    `json:"run"`
@@ -66,74 +63,6 @@ func (s *Service) lastEvent(ctx context.Context, id string) (Event, error) {
 	}
 	event, _, err := decodeEvent(msg.Sequence, msg.Time, msg.Data)
 	return event, err
-}
-
-// Watch calls yield for every event of a run after a sequence number, the old ones first (0: from the first that is
-// kept), follows the run, and returns nil after its terminal event: at once when that is not after the sequence number.
-// The events of one run come in order; progress that arrives late is left out. Errors of yield and of ctx end it.
-func (s *Service) Watch(ctx context.Context, id string, after uint64, yield func(Event) error) error {
-	run, last, err := s.settleEvents(ctx, id)
-	if err != nil {
-		return err
-	}
-	if last.Run.State.Terminal() && last.Sequence <= after {
-		return nil
-	}
-	consumer, err := s.events.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{s.eventSubject(id)}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq: after + 1, InactiveThreshold: time.Minute,
-	})
-	if err != nil {
-		return fmt.Errorf("watch run %s: %w", id, err)
-	}
-	messages, err := consumer.Messages()
-	if err != nil {
-		return fmt.Errorf("watch run %s: %w", id, err)
-	}
-	defer messages.Stop()
-	var newest uint64
-	for {
-		event, revision, err := s.nextEvent(ctx, id, messages)
-		if err != nil {
-			return err
-		}
-		if revision <= newest { // overtaken on its way
-			continue
-		}
-		newest = revision
-		event.Run.Payload = run.Payload
-		if err := yield(event); err != nil {
-			return err
-		}
-		if event.Run.State.Terminal() {
-			return nil
-		}
-	}
-}
-
-// nextEvent waits for an event, and now and then looks whether one is missing.
-func (s *Service) nextEvent(ctx context.Context, id string, messages jetstream.MessagesContext) (Event, uint64, error) {
-	for {
-		wait, cancel := context.WithTimeout(ctx, idleCheck)
-		msg, err := messages.Next(jetstream.NextContext(wait))
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return Event{}, 0, ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded):
-			if _, _, err := s.settleEvents(ctx, id); err != nil && !unreachable(err) {
-				return Event{}, 0, err
-			}
-			continue
-		case err != nil:
-			return Event{}, 0, fmt.Errorf("watch run %s: %w", id, err)
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return Event{}, 0, fmt.Errorf("watch run %s: %w", id, err)
-		}
-		return decodeEvent(meta.Sequence.Stream, meta.Timestamp, msg.Data())
-	}
 }
 
 // settleEvents reads a run and its last event, and publishes one of the end or a pause where a process died before it

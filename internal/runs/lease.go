@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
 	"github.com/dreamood/dreamood/internal/logs"
@@ -39,8 +38,11 @@ func (a *attempt) hold(ctx context.Context, task *Task) (workCtx context.Context
 }
 
 func (l *lease) keep(ctx context.Context) {
-	updates, stop := l.watch(ctx)
-	defer stop()
+	l.judge(&l.run) // it may have ended in the very write that claimed the shard
+	var rung <-chan struct{}
+	if l.ear != nil {
+		rung = l.ear.rung
+	}
 	beat := time.NewTicker(l.s.cfg.Heartbeat)
 	defer beat.Stop()
 	flush := time.NewTicker(l.s.cfg.ReportEvery)
@@ -49,12 +51,8 @@ func (l *lease) keep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case entry, ok := <-updates:
-			if !ok {
-				updates = nil // the heartbeat looks, too
-				continue
-			}
-			l.look(entry)
+		case <-rung:
+			l.hear(ctx)
 		case <-beat.C:
 			l.beat(ctx)
 		case <-flush.C:
@@ -63,29 +61,24 @@ func (l *lease) keep(ctx context.Context) {
 	}
 }
 
-// watch follows the run's document.
-func (l *lease) watch(ctx context.Context) (<-chan jetstream.KeyValueEntry, func()) {
-	watcher, err := l.s.docs.Watch(ctx, runKey(l.id))
-	if err != nil {
-		if ctx.Err() == nil {
-			l.log.Warn("run is not watched, only looked at with every heartbeat", zap.Error(err))
+// hear looks at the document when an event says that the run has ended or was paused.
+func (l *lease) hear(ctx context.Context) {
+	heard, missed := l.ear.take()
+	var revision uint64 // of the document that says so
+	for _, event := range heard {
+		if r := &event.Run; r.State.Terminal() || r.State == Paused || r.Pauses != l.run.Pauses {
+			revision = max(revision, r.revision)
 		}
-		return nil, func() {}
 	}
-	return watcher.Updates(), func() { _ = watcher.Stop() } // nothing to do about a connection that is gone
-}
-
-// look judges a change of the document.
-func (l *lease) look(entry jetstream.KeyValueEntry) {
-	if entry == nil || entry.Revision() < l.run.revision { // from before the claim
+	if !missed && revision <= l.run.revision {
 		return
 	}
-	if entry.Operation() != jetstream.KeyValuePut {
-		l.cancel(ErrEnded)
-		return
-	}
-	if run, err := decode(entry); err == nil {
-		l.judge(&run)
+	for range 10 { // a replica may lag behind; after that the heartbeat looks
+		if run, err := l.s.load(ctx, l.id); err == nil && run.revision >= max(revision, l.run.revision) {
+			l.judge(&run)
+			return
+		}
+		sleep(ctx, 50*time.Millisecond)
 	}
 }
 

@@ -222,10 +222,11 @@ func (l *ledger) remember(p *page, run *Run) {
 	p.known = run
 }
 
-// look returns a run as a delivery may see it: from memory when it was RUNNING when this process last saw it, otherwise
-// from the bucket. What memory shows of finished work holds; more may be finished by now.
-func (s *Service) look(ctx context.Context, id string) (Run, error) {
-	if known := s.ledger.running(id); known != nil {
+// look returns a run as a delivery may see it: from memory when it was RUNNING when this process last saw it and is not
+// older than a revision, otherwise from the bucket. What memory shows of finished work holds; more may be finished by
+// now.
+func (s *Service) look(ctx context.Context, id string, revision uint64) (Run, error) {
+	if known := s.ledger.running(id); known != nil && known.revision >= revision {
 		return *known, nil
 	}
 	return s.load(ctx, id)

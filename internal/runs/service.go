@@ -29,9 +29,11 @@ type Service struct {
 	observe Observer
 	active  sync.Map // *activity of every attempt under way
 
-	docs   jetstream.KeyValue // run.<id>, request.<hash>
-	ledger *ledger            // writes run.<id>
-	events jetstream.Stream
+	docs    jetstream.KeyValue // run.<id>, request.<hash>
+	ledger  *ledger            // writes run.<id>
+	hub     *hub               // hears events
+	readers chan struct{}      // holds one of each watcher that reads old events
+	events  jetstream.Stream
 
 	mu     sync.Mutex
 	queues map[string]*queue // by kind
@@ -57,6 +59,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
 	}
 	s.ledger = &ledger{s: s, pages: map[string]*page{}}
+	s.hub, s.readers = &hub{s: s, ears: map[string]map[*ear]bool{}}, make(chan struct{}, readers)
 	s.docs, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: cfg.Name + "-runs", Description: "dreamood: state of runs, and the request ids that made them",
 		History: 1, Replicas: cfg.Replicas, LimitMarkerTTL: tombstone,

@@ -103,6 +103,9 @@ func (s *Service) Serve(ctx context.Context, w Worker) error {
 	if err != nil {
 		return err
 	}
+	if open, err := s.hub.listen(ctx, ""); err == nil { // keeps the consumer from one shard to the next
+		defer open.close()
+	}
 	var slots sync.WaitGroup
 	for range w.Concurrency {
 		slots.Go(func() {
