@@ -30,7 +30,7 @@ func (s *Session) conn() (grpc.ClientConnInterface, error) {
 			if err != nil {
 				return nil, err
 			}
-			dial = s.credentials(log).Dial
+			dial = func(addr string) (*grpc.ClientConn, error) { return s.credentials(log).Dial(addr) }
 		}
 		conn, err := dial(s.Server)
 		if err != nil {

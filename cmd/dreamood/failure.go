@@ -143,6 +143,8 @@ func (s *Session) remedy(f *fault.Error) string {
 		return "choose another name"
 	case f.Reason == fault.ResourceExhausted && f.RetryAfter > 0:
 		return "try again in " + span(f.RetryAfter)
+	case f.Reason == fault.Internal && f.Call != "":
+		return fmt.Sprintf("the server's log has more, under call_id %s", clean(f.Call))
 	case f.Reason == fault.Internal:
 		return "the server's log has more"
 	case f.Reason == fault.NotFound:

@@ -28,6 +28,8 @@ type ServeCmd struct {
 	Tokens   string `type:"path" env:"DREAMOOD_TOKENS" placeholder:"FILE" help:"File of who may call, a line each: NAME:ROLE:SHA256 of a token, as dreamood token new prints it, or NAME:ROLE:cert for a client certificate. Read again when it changes."`
 	ClientCA string `name:"client-ca" type:"path" env:"DREAMOOD_CLIENT_CA" placeholder:"FILE" help:"Authorities of client certificates in PEM form. A certificate with the URI dreamood://ROLE/NAME says who calls; others are listed in --tokens."`
 
+	Metrics string `env:"DREAMOOD_METRICS" placeholder:"HOST:PORT" help:"Where /metrics (Prometheus), /healthz and /readyz are served over HTTP (default: nowhere). There is no authentication."`
+
 	Provider string `default:"cpu" enum:"cpu,openvino,cuda" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino or cuda (default cpu). dreamood doctor names what is there."`
 	Threads  int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
 }
@@ -80,7 +82,10 @@ func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
 	if c.NATSListen != "" {
 		log.Warn("the embedded NATS server takes connections without authentication", zap.String("listen", c.NATSListen))
 	}
-	if err := c.welcome(s, a.Addr()); err != nil {
+	if addr := a.MetricsAddr(); addr != "" && !rpc.Loopback(addr) {
+		log.Warn("metrics are reachable beyond this machine, without authentication", zap.String("metrics", addr))
+	}
+	if err := c.welcome(s, a); err != nil {
 		return err
 	}
 	err = a.Wait(ctx)
@@ -95,13 +100,19 @@ func (c *ServeCmd) config(credentials rpc.Credentials) app.Config {
 		Credentials: credentials, Tokens: c.Tokens, ClientCA: c.ClientCA,
 		Target: c.Target, Data: c.Data, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
 		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
+		Version: version, Metrics: c.Metrics,
 	}
 }
 
 // welcome says where the server listens, for scripts too, and what to type next.
-func (c *ServeCmd) welcome(s *Session, addr string) error {
+func (c *ServeCmd) welcome(s *Session, a *app.App) error {
+	addr := a.Addr()
 	if s.json() {
-		return json.NewEncoder(s.Out).Encode(map[string]string{"address": addr, "target": c.Target, "version": version})
+		says := map[string]string{"address": addr, "target": c.Target, "version": version}
+		if metrics := a.MetricsAddr(); metrics != "" {
+			says["metrics"] = metrics
+		}
+		return json.NewEncoder(s.Out).Encode(says)
 	}
 	what := "all roles"
 	if c.Target != "all" {

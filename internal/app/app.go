@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"go.uber.org/zap"
@@ -21,6 +22,7 @@ import (
 	"github.com/dreamood/dreamood/internal/onnx"
 	"github.com/dreamood/dreamood/internal/rpc"
 	"github.com/dreamood/dreamood/internal/runs"
+	"github.com/dreamood/dreamood/internal/telemetry"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
 )
 
@@ -39,6 +41,9 @@ type App struct {
 	catalog *catalog.Catalog
 	blobs   artifact.Store
 
+	metrics  *telemetry.Metrics  // nil without a listener for them
+	scraped  *telemetry.Listener // nil without
+	serving  atomic.Bool         // calls and work are taken
 	local    rpc.Local
 	servers  []*rpc.Server
 	listener net.Listener
@@ -77,6 +82,9 @@ func (a *App) open(ctx context.Context) error {
 		return err
 	}
 	a.closers = append(a.closers, func() error { a.bus.Close(); return nil })
+	if err := a.openMetrics(); err != nil {
+		return err
+	}
 	js := a.bus.JetStream()
 	if a.catalog, err = catalog.New(ctx, js, catalog.Config{}); err != nil {
 		return err
@@ -84,13 +92,17 @@ func (a *App) open(ctx context.Context) error {
 	a.runs, err = runs.New(ctx, runs.Config{Kinds: kinds}, runs.Deps{
 		JS: js, Log: a.log, Reason: func(err error) string { return string(fault.ReasonOf(err)) },
 		Forget: func(_ context.Context, run runs.Run) error { return fit.Remove(fit.Path(a.checkpoints(), run.Origin)) },
+		Tracer: a.tracer(), Observer: a.runObserver(),
 	})
 	if err != nil {
 		return err
 	}
-	if a.blobs, err = artifact.NewFiles(a.cfg.Data); err != nil {
+	a.sample()
+	files, err := artifact.NewFiles(a.cfg.Data)
+	if err != nil {
 		return err
 	}
+	a.blobs = a.counted(files)
 	if err := a.build(); err != nil {
 		return err
 	}
@@ -115,9 +127,10 @@ func (a *App) open(ctx context.Context) error {
 // Start serves the roles and begins to work off the queues.
 func (a *App) Start(context.Context) error {
 	a.runs.Start()
-	inside := rpc.Config{Followers: []string{
-		runv1.RunService_WatchRun_FullMethodName, longrunningpb.Operations_WaitOperation_FullMethodName,
-	}}
+	inside := rpc.Config{
+		Followers: []string{runv1.RunService_WatchRun_FullMethodName, longrunningpb.Operations_WaitOperation_FullMethodName},
+		Tracing:   a.cfg.Tracing, Observer: a.callObserver(),
+	}
 	outside := inside
 	if a.cfg.Authenticates() {
 		inside.Auth = &rpc.Authenticator{Everybody: itself}
@@ -159,6 +172,7 @@ func (a *App) Start(context.Context) error {
 			return nil
 		})
 	}
+	a.serving.Store(true)
 	a.log.Info("started", zap.String("target", a.cfg.Target), zap.String("listen", a.Addr()), zap.Bool("embedded_nats", a.bus.Embedded()),
 		zap.String("onnxruntime", onnx.Version()), zap.Strings("providers", onnx.Providers()))
 	return nil
@@ -190,6 +204,7 @@ func (a *App) Wait(ctx context.Context) error {
 // Close stops in the order that loses nothing: work is given back to the queue, calls under way end, then the
 // connections and stores are closed. It returns the error of the role that failed, if one did.
 func (a *App) Close() error {
+	a.serving.Store(false)
 	var err error
 	if a.cancel != nil {
 		a.cancel()

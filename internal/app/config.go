@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"slices"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/dreamood/dreamood/internal/rpc"
 )
 
@@ -34,6 +36,10 @@ type Config struct {
 	Credentials rpc.Credentials
 	Tokens      string // file of identities
 	ClientCA    string // PEM file: authorities of client certificates
+
+	Version string               // that the metrics name
+	Metrics string               // host:port of metrics, liveness and readiness over HTTP; "" = none
+	Tracing trace.TracerProvider // of calls and runs; nil = none
 }
 
 // Authenticates says whether callers need an identity. Without one, everybody may do everything.

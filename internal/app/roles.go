@@ -13,6 +13,7 @@ import (
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/onnx"
 	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/rpc"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
@@ -108,9 +109,11 @@ func (a *App) peers() func(role, address string) (*grpc.ClientConn, error) {
 		}
 		dial := a.local.Dial
 		if address != "" {
-			dial = func() (*grpc.ClientConn, error) { return a.cfg.Credentials.Dial(address) }
+			dial = func(more ...grpc.DialOption) (*grpc.ClientConn, error) {
+				return a.cfg.Credentials.Dial(address, more...)
+			}
 		}
-		c, err := dial()
+		c, err := dial(rpc.Traced(a.cfg.Tracing))
 		if err != nil {
 			return nil, fmt.Errorf("connect to the %s: %w", role, err)
 		}

@@ -40,7 +40,8 @@ type Error struct {
 	Message    string
 	Violations []Violation
 	RetryAfter time.Duration
-	Err        error // what caused it; may be nil
+	Call       string // id of the call in the server's log; "" when not known
+	Err        error  // what caused it; may be nil
 }
 
 func (e *Error) Error() string {

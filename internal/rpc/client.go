@@ -44,19 +44,21 @@ func (c Credentials) Validate() error {
 }
 
 // Dial makes a connection to host:port in plain text, as nobody; see Credentials.Dial.
-func Dial(target string) (*grpc.ClientConn, error) { return Credentials{}.Dial(target) }
+func Dial(target string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return Credentials{}.Dial(target, more...)
+}
 
 // Dial makes a connection to host:port; it connects at the first call. Files are read at once, and again when they
 // change: for the connections, and with the token for the calls, that come then.
-func (c Credentials) Dial(target string) (*grpc.ClientConn, error) {
-	conn, err := c.dial(target)
+func (c Credentials) Dial(target string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	conn, err := c.dial(target, more)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", target, err)
 	}
 	return conn, nil
 }
 
-func (c Credentials) dial(target string) (*grpc.ClientConn, error) {
+func (c Credentials) dial(target string, more []grpc.DialOption) (*grpc.ClientConn, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -81,7 +83,7 @@ func (c Credentials) dial(target string) (*grpc.ClientConn, error) {
 		}
 		opts = append(opts, grpc.WithPerRPCCredentials(token))
 	}
-	return grpc.NewClient(target, options(opts...)...)
+	return grpc.NewClient(target, append(options(opts...), more...)...)
 }
 
 // Loopback reports whether only this machine reaches host:port.
@@ -124,10 +126,10 @@ type Local struct{ *bufconn.Listener }
 func NewLocal() Local { return Local{bufconn.Listen(1 << 20)} }
 
 // Dial connects to the listener.
-func (l Local) Dial() (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///local", options(
+func (l Local) Dial(more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///local", append(options(
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))...)
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })), more...)...)
 }
 
 func options(more ...grpc.DialOption) []grpc.DialOption {
@@ -136,10 +138,10 @@ func options(more ...grpc.DialOption) []grpc.DialOption {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			return FromStatus(invoke(forward(ctx), method, req, reply, cc, opts...))
+			return FromStatus(invoke(carryCall(forward(ctx)), method, req, reply, cc, opts...))
 		}),
 		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-			s, err := open(forward(ctx), desc, cc, method, opts...)
+			s, err := open(carryCall(forward(ctx)), desc, cc, method, opts...)
 			if err != nil {
 				return nil, FromStatus(err)
 			}

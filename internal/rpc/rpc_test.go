@@ -7,11 +7,17 @@ import (
 	"testing"
 	"time"
 
+	sdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/dreamood/dreamood/internal/fault"
@@ -156,5 +162,78 @@ func TestPanicIsAnInternalErrorAndTheServerLives(t *testing.T) {
 	}
 	if r, err := h.Check(context.Background(), &healthpb.HealthCheckRequest{Service: "dreamood.run.v1.RunService"}); err != nil || r.Status != healthpb.HealthCheckResponse_SERVING {
 		t.Fatalf("health %v, %v", r, err)
+	}
+}
+
+// ended are the calls that an Observer heard of.
+type ended chan [2]string
+
+func (e ended) Call(method, code string, took time.Duration) {
+	if took <= 0 {
+		code = "took nothing"
+	}
+	e <- [2]string{method, code}
+}
+
+// TestCallsAreNamedObservedAndTraced: the client's call to one server, which calls a second one for it, has one id and
+// one trace in both logs; the answer and the error name the id; and both servers' observers hear the code.
+func TestCallsAreNamedObservedAndTraced(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdk.NewTracerProvider(sdk.WithSyncer(spans))
+	core, lines := observer.New(zap.InfoLevel)
+	heard := make(ended, 10)
+	start := func(get func(context.Context, *runv1.GetRunRequest) (*runv1.GetRunResponse, error)) runv1.RunServiceClient {
+		s := NewServer(Config{DrainTimeout: time.Second, Tracing: provider, Observer: heard}, zap.New(core))
+		runv1.RegisterRunServiceServer(s, runs{get: get})
+		l := NewLocal()
+		s.Start(l)
+		conn, err := l.Dial(Traced(provider))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close(); s.Stop(); <-s.Done() })
+		return runv1.NewRunServiceClient(conn)
+	}
+	inner := start(func(context.Context, *runv1.GetRunRequest) (*runv1.GetRunResponse, error) {
+		return nil, fault.New(fault.NotFound, "no run")
+	})
+	outer := start(func(ctx context.Context, q *runv1.GetRunRequest) (*runv1.GetRunResponse, error) {
+		if q.Name == "" {
+			return &runv1.GetRunResponse{}, nil
+		}
+		return inner.GetRun(ctx, q)
+	})
+	ctx, root := provider.Tracer("test").Start(t.Context(), "client")
+	var header metadata.MD
+	if _, err := outer.GetRun(metadata.AppendToOutgoingContext(ctx, "x-request-id", "mine"), &runv1.GetRunRequest{}, grpc.Header(&header)); err != nil || header.Get("x-request-id")[0] != "mine" {
+		t.Errorf("the call that the client named came back with %v, %v", header, err)
+	}
+	_, err := outer.GetRun(metadata.AppendToOutgoingContext(ctx, "x-request-id", "not a name"), &runv1.GetRunRequest{Name: "runs/r"}, grpc.Header(&header))
+	root.End()
+	var f *fault.Error
+	id := header.Get("x-request-id")[0]
+	if !errors.As(err, &f) || f.Reason != fault.NotFound || f.Call != id || len(id) != 16 {
+		t.Errorf("call %q came back as %#v", id, err)
+	}
+	method := runv1.RunService_GetRun_FullMethodName
+	for _, want := range [][2]string{{method, "OK"}, {method, "NotFound"}, {method, "NotFound"}} {
+		if got := <-heard; got != want {
+			t.Errorf("heard of %v, want %v", got, want)
+		}
+	}
+	trace := root.SpanContext().TraceID()
+	for i, want := range []string{"mine", id, id} {
+		if fields := lines.All()[i].ContextMap(); fields["call_id"] != want || fields["trace_id"] != trace.String() {
+			t.Errorf("line %d is of call %v, trace %v; want %s, %s", i, fields["call_id"], fields["trace_id"], want, trace)
+		}
+	}
+	kinds := map[string]int{}
+	for _, s := range spans.GetSpans() {
+		if s.SpanContext.TraceID() == trace {
+			kinds[s.SpanKind.String()]++
+		}
+	}
+	if kinds["client"] != 3 || kinds["server"] != 3 {
+		t.Errorf("the trace has spans of kinds %v, want 3 client and 3 server", kinds)
 	}
 }

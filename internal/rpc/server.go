@@ -10,17 +10,21 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 
 	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/fault"
+	"github.com/dreamood/dreamood/internal/logs"
 )
 
 // MaxMessage bounds one gRPC message in bytes, both ways.
@@ -36,7 +40,9 @@ type Config struct {
 	// TLS encrypts; nil is plain text.
 	TLS credentials.TransportCredentials
 	// Auth finds out who calls; nil asks nobody, and everybody may do everything.
-	Auth *Authenticator
+	Auth     *Authenticator
+	Tracing  trace.TracerProvider // of the calls taken; nil: none
+	Observer Observer             // nil: none
 }
 
 // Server is a gRPC server with health, reflection, limits and logs.
@@ -62,6 +68,7 @@ func NewServer(cfg Config, log *zap.Logger) *Server {
 	s := &Server{cfg: cfg, log: log, health: health.NewServer(), done: make(chan error, 1)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	opts := []grpc.ServerOption{
+		traced(cfg.Tracing),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(cfg.MaxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
@@ -113,8 +120,10 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 		ctx, cancel = context.WithTimeout(ctx, defaultTimeout)
 		defer cancel()
 	}
+	ctx, id := withCall(ctx)
+	_ = grpc.SetHeader(ctx, metadata.Pairs(callHeader, id)) // only a client that is gone does not get it
 	began := time.Now()
-	defer func() { err = s.finish(ctx, info.FullMethod, began, recover(), err) }()
+	defer func() { err = named(s.finish(ctx, info.FullMethod, began, recover(), err), id) }()
 	if !slices.Contains(s.cfg.Followers, info.FullMethod) {
 		return next(ctx, req)
 	}
@@ -140,48 +149,55 @@ func (s *Server) stopped(client context.Context, err error) error {
 }
 
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	ctx, id := withCall(ss.Context())
+	_ = ss.SetHeader(metadata.Pairs(callHeader, id)) // only a client that is gone does not get it
 	began := time.Now()
-	defer func() { err = s.finish(ss.Context(), info.FullMethod, began, recover(), err) }()
+	defer func() { err = named(s.finish(ctx, info.FullMethod, began, recover(), err), id) }()
 	if !slices.Contains(s.cfg.Followers, info.FullMethod) {
-		return next(srv, ss)
+		return next(srv, serverStream{ss, ctx})
 	}
-	ctx, release := s.untilStop(ss.Context())
+	followed, release := s.untilStop(ctx)
 	defer release()
-	return s.stopped(ss.Context(), next(srv, follower{ss, ctx}))
+	return s.stopped(ctx, next(srv, serverStream{ss, followed}))
 }
 
-// follower is a stream whose context also ends when the server stops.
-type follower struct {
+// serverStream is a stream with a context of our own.
+type serverStream struct {
 	grpc.ServerStream
 	ctx context.Context
 }
 
-func (f follower) Context() context.Context { return f.ctx }
+func (s serverStream) Context() context.Context { return s.ctx }
 
 // finish turns a panic or error into a status and writes the one log line of the call.
 func (s *Server) finish(ctx context.Context, method string, began time.Time, panicked any, err error) error {
-	fields := []zap.Field{zap.String("method", method), zap.Duration("took", time.Since(began))}
+	took := time.Since(began)
+	fields := []zap.Field{zap.String("method", method), zap.Duration("took", took)}
 	if p, ok := peer.FromContext(ctx); ok {
 		fields = append(fields, zap.String("peer", p.Addr.String()))
 	}
 	if who, ok := auth.From(ctx); ok {
 		fields = append(fields, zap.String("who", who.Name))
 	}
+	log := logs.From(ctx, s.log)
 	if panicked != nil {
-		s.log.Error("call panicked", append(fields, zap.Any("panic", panicked), zap.ByteString("stack", debug.Stack()))...)
-		return ToStatus(fault.New(fault.Internal, "%s: internal defect; the server's log has its stack", method))
+		log.Error("call panicked", append(fields, zap.Any("panic", panicked), zap.ByteString("stack", debug.Stack()))...)
+		err = fault.New(fault.Internal, "%s: internal defect; the server's log has its stack", method)
 	}
-	quiet := strings.HasPrefix(method, "/grpc.health.") || strings.HasPrefix(method, "/grpc.reflection.")
+	out := ToStatus(err)
+	if s.cfg.Observer != nil {
+		s.cfg.Observer.Call(method, status.Code(out).String(), took)
+	}
 	switch reason := fault.ReasonOf(err); {
-	case err == nil && quiet:
+	case panicked != nil || err == nil && quiet(method):
 	case err == nil:
-		s.log.Info("call", append(fields, zap.String("code", "OK"))...)
+		log.Info("call", append(fields, zap.String("code", "OK"))...)
 	case reason == fault.Internal:
-		s.log.Error("call", append(fields, zap.String("code", string(reason)), zap.Error(err))...)
+		log.Error("call", append(fields, zap.String("code", string(reason)), zap.Error(err))...)
 	default:
-		s.log.Info("call", append(fields, zap.String("code", string(reason)), zap.String("why", err.Error()))...)
+		log.Info("call", append(fields, zap.String("code", string(reason)), zap.String("why", err.Error()))...)
 	}
-	return ToStatus(err)
+	return out
 }
 
 // Listen opens a TCP listener; the error says what to do when the address is taken.

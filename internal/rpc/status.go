@@ -89,6 +89,8 @@ func FromStatus(err error) error {
 			for _, v := range d.FieldViolations {
 				f.Violations = append(f.Violations, fault.Violation{Field: v.Field, Problem: v.Description})
 			}
+		case *errdetails.RequestInfo:
+			f.Call = d.RequestId
 		case *errdetails.RetryInfo:
 			f.RetryAfter = d.RetryDelay.AsDuration()
 		}

@@ -1,0 +1,121 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/rpc"
+	"github.com/dreamood/dreamood/internal/runs"
+	"github.com/dreamood/dreamood/internal/telemetry"
+)
+
+// scope names the spans of this program that no library makes.
+const scope = "github.com/dreamood/dreamood"
+
+// openMetrics opens the listener of the metrics, where one is wanted.
+func (a *App) openMetrics() error {
+	if a.cfg.Metrics == "" {
+		return nil
+	}
+	a.metrics = telemetry.New(telemetry.Config{Version: a.cfg.Version, Target: a.cfg.Target, Kinds: kinds})
+	var err error
+	if a.scraped, err = a.metrics.Listen(a.cfg.Metrics, a.ready); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.scraped.Close)
+	return nil
+}
+
+// MetricsAddr is where metrics are served; "" when they are not.
+func (a *App) MetricsAddr() string {
+	if a.scraped == nil {
+		return ""
+	}
+	return a.scraped.Addr()
+}
+
+// ready says why the process takes no calls and no work.
+func (a *App) ready() error {
+	switch {
+	case !a.serving.Load():
+		return errors.New("starting or stopping")
+	case !a.bus.Conn().IsConnected():
+		return errors.New("not connected to NATS")
+	}
+	return nil
+}
+
+// sample has the queue, the work and the connection looked at with every scrape.
+func (a *App) sample() {
+	if a.metrics == nil {
+		return
+	}
+	service, conn := a.runs, a.bus.Conn()
+	a.metrics.Sample(telemetry.Sources{
+		Queue: func(ctx context.Context) ([]telemetry.Lane, error) {
+			list, err := service.Backlog(ctx)
+			var lanes []telemetry.Lane
+			for _, b := range list {
+				lanes = append(lanes, telemetry.Lane(b))
+			}
+			return lanes, err
+		},
+		Working: func() []telemetry.Work {
+			var work []telemetry.Work
+			for _, w := range service.Activity() {
+				work = append(work, telemetry.Work(w))
+			}
+			return work
+		},
+		NATS: func() (bool, uint64) { return conn.IsConnected(), conn.Stats().Reconnects },
+	})
+}
+
+func (a *App) tracer() trace.Tracer {
+	if a.cfg.Tracing == nil {
+		return nil
+	}
+	return a.cfg.Tracing.Tracer(scope)
+}
+
+func (a *App) runObserver() runs.Observer {
+	if a.metrics == nil {
+		return nil // an interface, not a pointer in one
+	}
+	return a.metrics
+}
+
+func (a *App) callObserver() rpc.Observer {
+	if a.metrics == nil {
+		return nil
+	}
+	return a.metrics
+}
+
+// counted is the store whose blobs are counted.
+func (a *App) counted(store artifact.Mapper) artifact.Store {
+	if a.metrics == nil {
+		return store
+	}
+	return countedStore{store, a.metrics}
+}
+
+type countedStore struct {
+	artifact.Mapper
+	metrics *telemetry.Metrics
+}
+
+func (s countedStore) Put(ctx context.Context, r io.Reader) (artifact.Ref, error) {
+	ref, err := s.Mapper.Put(ctx, r)
+	if err != nil {
+		return ref, err
+	}
+	if size, err := s.Stat(ctx, ref); err == nil {
+		s.metrics.Blob(size)
+	}
+	return ref, nil
+}

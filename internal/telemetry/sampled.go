@@ -1,0 +1,104 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// sampleWait bounds how long a scrape waits for the queue.
+const sampleWait = 3 * time.Second
+
+// Sources are what is looked at with every scrape. A source that is nil is left out.
+type Sources struct {
+	Queue       func(context.Context) ([]Lane, error)
+	DeadLetters func(context.Context) (map[string]int64, error) // by kind
+	Working     func() []Work
+	NATS        func() (connected bool, reconnects uint64)
+}
+
+// Lane is what waits in one class of a kind's queue.
+type Lane struct {
+	Kind, Class       string
+	Waiting, InFlight int64
+	Oldest            time.Duration
+}
+
+// Work is the work of one kind under way in this process.
+type Work struct {
+	Kind   string
+	Shards int
+	Quiet  time.Duration
+}
+
+// sampled reads the sources when it is scraped.
+type sampled struct {
+	sources Sources
+	descs   map[string]*prometheus.Desc
+}
+
+func newSampled(sources Sources) *sampled {
+	s := &sampled{sources: sources, descs: map[string]*prometheus.Desc{}}
+	for _, name := range []string{queueWaiting, queueInFlight, queueOldest, queueRead, deadLetters, workActive, workQuiet, natsConnected, natsReconnect} {
+		s.descs[name] = desc(name)
+	}
+	return s
+}
+
+// Describe is part of prometheus.Collector.
+func (s *sampled) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range s.descs {
+		to <- d
+	}
+}
+
+// Collect is part of prometheus.Collector.
+func (s *sampled) Collect(to chan<- prometheus.Metric) {
+	gauge := func(name string, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(s.descs[name], prometheus.GaugeValue, value, labels...)
+	}
+	s.queue(gauge)
+	if s.sources.Working != nil {
+		for _, w := range s.sources.Working() {
+			gauge(workActive, float64(w.Shards), w.Kind)
+			gauge(workQuiet, w.Quiet.Seconds(), w.Kind)
+		}
+	}
+	if s.sources.NATS != nil {
+		connected, reconnects := s.sources.NATS()
+		gauge(natsConnected, number(connected))
+		to <- prometheus.MustNewConstMetric(s.descs[natsReconnect], prometheus.CounterValue, float64(reconnects))
+	}
+}
+
+// queue reads the queue of the mesh. What cannot be read is missing, and said to be.
+func (s *sampled) queue(gauge func(name string, value float64, labels ...string)) {
+	ctx, cancel := context.WithTimeout(context.Background(), sampleWait)
+	defer cancel()
+	ok := true
+	if s.sources.Queue != nil {
+		lanes, err := s.sources.Queue(ctx)
+		ok = err == nil
+		for _, l := range lanes {
+			gauge(queueWaiting, float64(l.Waiting), l.Kind, l.Class)
+			gauge(queueInFlight, float64(l.InFlight), l.Kind, l.Class)
+			gauge(queueOldest, l.Oldest.Seconds(), l.Kind, l.Class)
+		}
+	}
+	if s.sources.DeadLetters != nil {
+		letters, err := s.sources.DeadLetters(ctx)
+		ok = ok && err == nil
+		for kind, n := range letters {
+			gauge(deadLetters, float64(n), kind)
+		}
+	}
+	gauge(queueRead, number(ok))
+}
+
+func number(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
