@@ -1,0 +1,207 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/bus"
+	"github.com/dreamood/dreamood/internal/runs"
+)
+
+// part is what a process is told, as JSON in CHAOS_PART.
+type part struct {
+	URL    string
+	Blobs  string      // folder of the blobs
+	Runs   runs.Config // the same in every process
+	Script []play      // of a client
+
+	Stand    []string      // the points where it stands still, one after the other
+	Lingered bool          // see summing
+	Skew     time.Duration // its clock is wrong by so much
+	Slots    int           // shards at a time
+}
+
+// act is the life of a process that is not the test.
+func act(role string) error {
+	orders := make(chan struct{}, 8)
+	go func() {
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			orders <- struct{}{}
+		}
+		os.Exit(3) // the test has ended
+	}()
+	if role == "nats" {
+		return serveNATS(os.Args[1:])
+	}
+	var p part
+	if err := json.Unmarshal([]byte(os.Getenv("CHAOS_PART")), &p); err != nil {
+		return fmt.Errorf("CHAOS_PART: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	log := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(os.Stderr), zap.InfoLevel))
+	b, err := bus.Open(ctx, bus.Config{URL: p.URL, Name: role, ConnectWait: time.Minute, Log: log})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	m := &mouth{stand: p.Stand, orders: orders}
+	deps := runs.Deps{JS: b.JetStream(), Log: log, Point: m.at, Clock: func() time.Time { return time.Now().Add(p.Skew) }}
+	var s *runs.Service
+	err = again(ctx, func() error {
+		s, err = runs.New(ctx, p.Runs, deps)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	s.Start()
+	if role == "client" {
+		return (&client{runs: s, say: m.say}).play(ctx, p.Script)
+	}
+	blobs, err := artifact.NewFiles(p.Blobs)
+	if err != nil {
+		return err
+	}
+	sum := summing{blobs: blobs, say: m.say, lingered: p.Lingered}
+	m.say("ready")
+	return again(ctx, func() error {
+		return s.Serve(ctx, runs.Worker{Kind: kind, Concurrency: p.Slots, Work: sum.work, Finish: sum.finish})
+	})
+}
+
+// serveNATS is the main function of github.com/nats-io/nats-server.
+func serveNATS(args []string) error {
+	flags := flag.NewFlagSet("nats-server", flag.ContinueOnError)
+	options, err := server.ConfigureOptions(flags, args, nil, nil, nil)
+	if err != nil {
+		return err
+	}
+	s, err := server.NewServer(options)
+	if err != nil {
+		return err
+	}
+	s.ConfigureLogger()
+	if err := server.Run(s); err != nil {
+		return err
+	}
+	s.WaitForShutdown()
+	return nil
+}
+
+// mouth is how a process talks to the test: lines out, and a line in to go on after it stood still.
+type mouth struct {
+	mu     sync.Mutex
+	stand  []string
+	orders <-chan struct{}
+}
+
+func (m *mouth) say(format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fmt.Fprintf(os.Stdout, format+"\n", args...)
+}
+
+// at stands still at the point that was ordered, until the test sends a line or the process is killed.
+func (m *mouth) at(point string) {
+	m.mu.Lock()
+	here := len(m.stand) > 0 && m.stand[0] == point
+	if here {
+		m.stand = m.stand[1:]
+	}
+	m.mu.Unlock()
+	if here {
+		m.say("at %s", point)
+		<-m.orders
+	}
+}
+
+// client submits the script and follows it, as one that may die at any point: it does the same again.
+type client struct {
+	runs *runs.Service
+	say  func(format string, args ...any)
+}
+
+func (c *client) play(ctx context.Context, script []play) error {
+	ids := map[string]string{}
+	for _, p := range script {
+		err := again(ctx, func() error {
+			run, _, err := c.runs.Submit(ctx, p.spec())
+			ids[p.Name] = run.ID
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("submit %s: %w", p.Name, err)
+		}
+		c.say("accepted %s %s", p.Name, ids[p.Name])
+	}
+	for _, p := range script {
+		if !p.Cancel {
+			continue
+		}
+		if err := again(ctx, func() error { return c.cancel(ctx, ids[p.Name]) }); err != nil {
+			return fmt.Errorf("cancel %s: %w", p.Name, err)
+		}
+		c.say("cancelled %s", p.Name)
+	}
+	for _, p := range script {
+		var last runs.Event
+		err := again(ctx, func() error {
+			return c.runs.Watch(ctx, ids[p.Name], last.Sequence, func(e runs.Event) error { last = e; return nil })
+		})
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", p.Name, err)
+		}
+		c.say("ended %s %s", p.Name, last.Run.State)
+	}
+	c.say("finished")
+	return nil
+}
+
+// cancel waits until a worker has begun, and cancels.
+func (c *client) cancel(ctx context.Context, id string) error {
+	begun := errors.New("begun")
+	err := c.runs.Watch(ctx, id, 0, func(e runs.Event) error {
+		if e.Run.State != runs.Pending {
+			return begun
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, begun) {
+		return err
+	}
+	run, err := c.runs.Cancel(ctx, id)
+	if err == nil && run.State != runs.Cancelled {
+		return fmt.Errorf("after Cancel it is %s", run.State)
+	}
+	return err
+}
+
+// again repeats what a client would repeat: everything but mistakes of its own, for as long as a patient one waits.
+func again(ctx context.Context, f func() error) error {
+	for patience := time.Now().Add(2 * time.Minute); ; {
+		err := f()
+		if err == nil || errors.Is(err, runs.ErrInvalid) || errors.Is(err, runs.ErrRequestMismatch) || time.Now().After(patience) {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "again: %v\n", err)
+		if stopped := wait(ctx, 100*time.Millisecond); stopped != nil {
+			return err
+		}
+	}
+}

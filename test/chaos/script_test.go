@@ -1,0 +1,204 @@
+package chaos
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/dreamood/dreamood/internal/artifact"
+	"github.com/dreamood/dreamood/internal/runs"
+)
+
+const kind = "sum"
+
+// play is one run that the client wants, and how it must end.
+type play struct {
+	Name   string // also its request id
+	Shards int
+	Fate   string // see work
+	Cancel bool   // by the client, as soon as a worker has begun
+	End    runs.State
+}
+
+// script is what the client of every world wants. It may be killed and begin again at any point.
+var script = []play{
+	{Name: "plain", Shards: 3, End: runs.Succeeded},
+	{Name: "flaky", Shards: 2, Fate: "flaky", End: runs.Succeeded},
+	{Name: "flaky-finish", Shards: 1, Fate: "flaky-finish", End: runs.Succeeded},
+	{Name: "slow", Shards: 1, Fate: "slow", End: runs.Succeeded},
+	{Name: "dropped", Shards: 2, Fate: "drop", End: runs.Failed},
+	{Name: "dropped-finish", Shards: 1, Fate: "drop-finish", End: runs.Failed},
+	{Name: "cancelled", Shards: 2, Fate: "block", Cancel: true, End: runs.Cancelled},
+}
+
+func (p play) spec() runs.Spec {
+	payload, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	return runs.Spec{
+		Kind: kind, RequestID: p.Name, Owner: "ann", Payload: payload, Shards: p.Shards, Target: "sums/" + p.Name,
+		Unit: "numbers", Total: int64(p.Shards) * numbers,
+	}
+}
+
+// numbers are summed by one shard, and their bytes are its blob.
+const numbers = 4096
+
+// blob is the bulk that a shard makes: a function of the run's name and the shard alone.
+func blob(name string, shard int) []byte {
+	data := make([]byte, 0, 8*numbers)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d", name, shard))
+	for len(data) < cap(data) {
+		sum = sha256.Sum256(sum[:])
+		data = append(data, sum[:]...)
+	}
+	return data
+}
+
+func add(data []byte) (sum uint64) {
+	for ; len(data) >= 8; data = data[8:] {
+		sum += binary.LittleEndian.Uint64(data)
+	}
+	return sum
+}
+
+// result is what a shard returns.
+type result struct {
+	Blob artifact.Ref `json:"blob"`
+	Sum  uint64       `json:"sum"`
+}
+
+// want is the name of the resource that a run makes when nothing disturbs it.
+func (p play) want() string {
+	var total uint64
+	for shard := range p.Shards {
+		total += add(blob(p.Name, shard))
+	}
+	return fmt.Sprintf("sums/%s=%016x", p.Name, total)
+}
+
+// summing is the worker: its fates are those of the plays.
+type summing struct {
+	blobs    artifact.Store
+	say      func(format string, args ...any)
+	lingered bool // nobody will tell this process to stop
+}
+
+func playOf(run runs.Run) (p play, err error) {
+	err = json.Unmarshal(run.Payload, &p)
+	return p, err
+}
+
+func (w summing) work(ctx context.Context, task *runs.Task) ([]byte, error) {
+	p, err := playOf(task.Run)
+	if err != nil {
+		return nil, runs.Drop(err)
+	}
+	w.say("working %s %d", p.Name, task.Shard)
+	switch p.Fate {
+	case "flaky":
+		if task.Attempt == 1 {
+			return nil, runs.Retry(20*time.Millisecond, errors.New("flaky, as ordered"))
+		}
+	case "drop":
+		return nil, runs.Drop(errors.New("dropped, as ordered"))
+	case "block":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case "linger": // long enough to be told to stop, unless it was before
+		if err := w.linger(ctx); err != nil {
+			return nil, err
+		}
+	case "slow":
+		for i := range 10 {
+			task.Report(int64(i)*numbers/10, numbers, "summing")
+			if err := wait(ctx, 20*time.Millisecond); err != nil {
+				return nil, err
+			}
+		}
+	case "die":
+		if task.Shard == 0 {
+			_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+		}
+	}
+	data := blob(p.Name, task.Shard)
+	ref, err := artifact.PutBytes(ctx, w.blobs, data)
+	if err != nil {
+		return nil, err
+	}
+	task.Report(numbers, numbers, "")
+	return json.Marshal(result{Blob: ref, Sum: add(data)})
+}
+
+// finish sums what lies in the blobs, not what the shards said of them.
+func (w summing) finish(ctx context.Context, run runs.Run) (string, error) {
+	p, err := playOf(run)
+	if err != nil {
+		return "", runs.Drop(err)
+	}
+	w.say("finishing %s", p.Name)
+	switch p.Fate {
+	case "flaky-finish":
+		if run.Final.Attempt == 1 {
+			return "", runs.Retry(20*time.Millisecond, errors.New("flaky, as ordered"))
+		}
+	case "drop-finish":
+		return "", runs.Drop(errors.New("dropped, as ordered"))
+	case "linger-finish":
+		if err := w.linger(ctx); err != nil {
+			return "", err
+		}
+	case "die-finish":
+		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+	}
+	var total uint64
+	for i, shard := range run.Shards {
+		sum, err := check(ctx, w.blobs, shard.Result)
+		if err != nil {
+			return "", runs.Drop(fmt.Errorf("shard %d: %w", i, err))
+		}
+		total += sum
+	}
+	return fmt.Sprintf("sums/%s=%016x", p.Name, total), nil
+}
+
+// check reads the blob of a result and returns its sum.
+func check(ctx context.Context, blobs artifact.Store, data []byte) (uint64, error) {
+	var r result
+	if err := json.Unmarshal(data, &r); err != nil {
+		return 0, fmt.Errorf("result %q: %w", data, err)
+	}
+	bulk, err := artifact.ReadAll(ctx, blobs, r.Blob, 8*numbers)
+	if err != nil {
+		return 0, err
+	}
+	if sum := add(bulk); sum != r.Sum || len(bulk) != 8*numbers {
+		return 0, fmt.Errorf("%d bytes sum up to %x, the shard said %x", len(bulk), sum, r.Sum)
+	}
+	return r.Sum, nil
+}
+
+// linger works until the process is told to stop.
+func (w summing) linger(ctx context.Context) error {
+	if w.lingered {
+		return nil
+	}
+	return wait(ctx, 5*time.Minute)
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
