@@ -25,9 +25,10 @@ import (
 // part is what a process is told, as JSON in CHAOS_PART.
 type part struct {
 	URL    string
-	Blobs  string      // folder of the blobs
-	Runs   runs.Config // the same in every process
-	Script []play      // of a client
+	Blobs  string            // folder of the blobs
+	Runs   runs.Config       // the same in every process
+	Script []play            // of a client
+	Known  map[string]string // ids that a client before it was told, by name
 
 	Stand    []string      // the points where it stands still, one after the other
 	Lingered bool          // see summing
@@ -72,7 +73,7 @@ func act(role string) error {
 	defer s.Close()
 	s.Start()
 	if role == "client" {
-		return (&client{runs: s, say: m.say}).play(ctx, p.Script)
+		return (&client{runs: s, say: m.say, known: p.Known, ids: map[string]string{}}).play(ctx, p.Script)
 	}
 	blobs, err := artifact.NewFiles(p.Blobs)
 	if err != nil {
@@ -133,48 +134,81 @@ func (m *mouth) at(point string) {
 
 // client submits the script and follows it, as one that may die at any point: it does the same again.
 type client struct {
-	runs *runs.Service
-	say  func(format string, args ...any)
+	runs  *runs.Service
+	say   func(format string, args ...any)
+	known map[string]string
+	ids   map[string]string
 }
 
 func (c *client) play(ctx context.Context, script []play) error {
-	ids := map[string]string{}
-	for _, p := range script {
-		err := again(ctx, func() error {
-			run, _, err := c.runs.Submit(ctx, p.spec())
-			ids[p.Name] = run.ID
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("submit %s: %w", p.Name, err)
-		}
-		c.say("accepted %s %s", p.Name, ids[p.Name])
+	steps := []struct {
+		name  string
+		wants func(play) bool
+		do    func(context.Context, play) error
+	}{
+		{"submit", func(p play) bool { return p.Retry == "" }, c.submit},
+		{"cancel", func(p play) bool { return p.Cancel }, c.cancel},
+		{"pause", func(p play) bool { return p.Pause }, c.pause},
+		{"watch", func(p play) bool { return p.Retry == "" }, c.watch},
+		{"retry", func(p play) bool { return p.Retry != "" }, c.retry},
+		{"watch", func(p play) bool { return p.Retry != "" }, c.watch},
+		{"delete", func(p play) bool { return p.Delete }, c.remove},
 	}
-	for _, p := range script {
-		if !p.Cancel {
-			continue
+	for _, step := range steps {
+		for _, p := range script {
+			if !step.wants(p) {
+				continue
+			}
+			if err := again(ctx, func() error { return step.do(ctx, p) }); err != nil {
+				return fmt.Errorf("%s %s: %w", step.name, p.Name, err)
+			}
 		}
-		if err := again(ctx, func() error { return c.cancel(ctx, ids[p.Name]) }); err != nil {
-			return fmt.Errorf("cancel %s: %w", p.Name, err)
-		}
-		c.say("cancelled %s", p.Name)
-	}
-	for _, p := range script {
-		var last runs.Event
-		err := again(ctx, func() error {
-			return c.runs.Watch(ctx, ids[p.Name], last.Sequence, func(e runs.Event) error { last = e; return nil })
-		})
-		if err != nil {
-			return fmt.Errorf("watch %s: %w", p.Name, err)
-		}
-		c.say("ended %s %s", p.Name, last.Run.State)
 	}
 	c.say("finished")
 	return nil
 }
 
-// cancel waits until a worker has begun, and cancels.
-func (c *client) cancel(ctx context.Context, id string) error {
+func (c *client) submit(ctx context.Context, p play) error {
+	if id := c.known[p.Name]; id != "" && p.Delete { // submitted again it would be a new run
+		c.ids[p.Name] = id
+		return nil
+	}
+	run, _, err := c.runs.Submit(ctx, p.spec())
+	if err != nil {
+		return err
+	}
+	c.ids[p.Name] = run.ID
+	c.say("accepted %s %s", p.Name, run.ID)
+	return nil
+}
+
+func (c *client) watch(ctx context.Context, p play) error {
+	err := c.runs.Watch(ctx, c.ids[p.Name], 0, func(runs.Event) error { return nil })
+	if p.Delete && errors.Is(err, runs.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (c *client) retry(ctx context.Context, p play) error {
+	run, err := c.runs.Retry(ctx, c.ids[p.Retry])
+	if err != nil {
+		return err
+	}
+	c.ids[p.Name] = run.ID
+	c.say("accepted %s %s", p.Name, run.ID)
+	return nil
+}
+
+func (c *client) remove(ctx context.Context, p play) error {
+	if err := c.runs.Delete(ctx, c.ids[p.Name]); !errors.Is(err, runs.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// begun waits until a worker has begun.
+func (c *client) begun(ctx context.Context, id string) error {
 	begun := errors.New("begun")
 	err := c.runs.Watch(ctx, id, 0, func(e runs.Event) error {
 		if e.Run.State != runs.Pending {
@@ -182,10 +216,32 @@ func (c *client) cancel(ctx context.Context, id string) error {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, begun) {
+	if errors.Is(err, begun) {
+		return nil
+	}
+	return err
+}
+
+func (c *client) pause(ctx context.Context, p play) error {
+	if err := c.begun(ctx, c.ids[p.Name]); err != nil {
 		return err
 	}
-	run, err := c.runs.Cancel(ctx, id)
+	_, err := c.runs.Pause(ctx, c.ids[p.Name])
+	if errors.Is(err, runs.ErrState) { // a client before this one has done it all, and the run has ended
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = c.runs.Resume(ctx, c.ids[p.Name])
+	return err
+}
+
+func (c *client) cancel(ctx context.Context, p play) error {
+	if err := c.begun(ctx, c.ids[p.Name]); err != nil {
+		return err
+	}
+	run, err := c.runs.Cancel(ctx, c.ids[p.Name])
 	if err == nil && run.State != runs.Cancelled {
 		return fmt.Errorf("after Cancel it is %s", run.State)
 	}

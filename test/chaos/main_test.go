@@ -15,6 +15,7 @@ package chaos
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -31,6 +32,14 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// seeds is how often each kill is made, every time with other kills besides.
+func seeds() int {
+	if n, err := strconv.Atoi(os.Getenv("DREAMOOD_CHAOS_SEEDS")); err == nil {
+		return n
+	}
+	return 3
 }
 
 // full says that this is `make chaos`: everything, in several seeds.

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -22,6 +23,9 @@ type play struct {
 	Shards int
 	Fate   string // see work
 	Cancel bool   // by the client, as soon as a worker has begun
+	Pause  bool   // … and resumed
+	Delete bool   // by the client, when it has ended
+	Retry  string // it is the retry of this one
 	End    runs.State
 }
 
@@ -34,6 +38,10 @@ var script = []play{
 	{Name: "dropped", Shards: 2, Fate: "drop", End: runs.Failed},
 	{Name: "dropped-finish", Shards: 1, Fate: "drop-finish", End: runs.Failed},
 	{Name: "cancelled", Shards: 2, Fate: "block", Cancel: true, End: runs.Cancelled},
+	{Name: "paused", Shards: 2, Fate: "patient", Pause: true, End: runs.Succeeded},
+	{Name: "mended", Shards: 2, Fate: "drop-first", End: runs.Failed},
+	{Name: "second-life", Shards: 2, Retry: "mended", End: runs.Succeeded},
+	{Name: "deleted", Shards: 1, Delete: true, End: runs.Succeeded},
 }
 
 func (p play) spec() runs.Spec {
@@ -78,10 +86,13 @@ type result struct {
 func (p play) want() string {
 	var total uint64
 	for shard := range p.Shards {
-		total += add(blob(p.Name, shard))
+		total += add(blob(p.origin(), shard))
 	}
-	return fmt.Sprintf("sums/%s=%016x", p.Name, total)
+	return fmt.Sprintf("sums/%s=%016x", p.origin(), total)
 }
+
+// origin names the play that the payload speaks of.
+func (p play) origin() string { return cmp.Or(p.Retry, p.Name) }
 
 // summing is the worker: its fates are those of the plays.
 type summing struct {
@@ -108,9 +119,18 @@ func (w summing) work(ctx context.Context, task *runs.Task) ([]byte, error) {
 		}
 	case "drop":
 		return nil, runs.Drop(errors.New("dropped, as ordered"))
+	case "drop-first":
+		if task.Run.RetryOf == "" {
+			return nil, runs.Drop(errors.New("dropped, as ordered"))
+		}
 	case "block":
 		<-ctx.Done()
 		return nil, ctx.Err()
+	case "patient": // until it is paused
+		if task.Run.Pauses == 0 {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
 	case "linger": // long enough to be told to stop, unless it was before
 		if err := w.linger(ctx); err != nil {
 			return nil, err

@@ -31,7 +31,9 @@ func (w *world) judge(plays []play) verdict {
 	w.eventually("every run ends", func(ctx context.Context) error { return w.allEnded(ctx, plays) })
 	w.eventually("no message is left", w.noMessages)
 	for _, p := range plays {
-		w.judgeRun(p, &v)
+		if !p.Delete {
+			w.judgeRun(p, &v)
+		}
 	}
 	w.judgeBucket(plays, &v)
 	w.judgeHistory(&v)
@@ -43,6 +45,9 @@ func (w *world) allEnded(ctx context.Context, plays []play) error {
 		run, err := w.runs.Get(ctx, w.id(p.Name))
 		if err != nil && !errors.Is(err, runs.ErrNotFound) { // lost: judgeRun says so
 			return err
+		}
+		if err == nil && p.Delete {
+			return fmt.Errorf("%s is still there", p.Name)
 		}
 		if err == nil && !run.State.Terminal() {
 			return fmt.Errorf("%s is %s: %+v", p.Name, run.State, run.Shards)
@@ -88,8 +93,8 @@ func (w *world) judgeRun(p play, v *verdict) {
 		if !shard.Done {
 			continue
 		}
-		if sum, err := check(ctx, w.blobs, shard.Result); err != nil || sum != add(blob(p.Name, i)) {
-			wrong("shard %d: sum %x, want %x, %v", i, sum, add(blob(p.Name, i)), err)
+		if sum, err := check(ctx, w.blobs, shard.Result); err != nil || sum != add(blob(p.origin(), i)) {
+			wrong("shard %d: sum %x, want %x, %v", i, sum, add(blob(p.origin(), i)), err)
 		}
 	}
 	ends := 0
@@ -158,7 +163,7 @@ func (w *world) judgeBucket(plays []play, v *verdict) {
 	}
 	known := map[string]bool{}
 	for _, p := range plays {
-		known["run."+w.id(p.Name)] = true
+		known["run."+w.id(p.Name)] = !p.Delete
 	}
 	for _, key := range keys {
 		switch {

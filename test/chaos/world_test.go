@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -143,6 +144,9 @@ func (w *world) start(role string, points ...string) *process {
 	w.t.Helper()
 	p := w.part
 	p.Stand = points
+	w.mu.Lock()
+	p.Known = maps.Clone(w.ids)
+	w.mu.Unlock()
 	return launch(w.t, w.dir, role, p, w.hear)
 }
 
