@@ -166,9 +166,9 @@ func (c *DetectorEvaluateCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.submit(ctx, c.Submission, func(requestID string) (*runv1.Run, error) {
+	made, err := s.submit(ctx, c.Submission, func(requestID string, options *runv1.RunOptions) (*runv1.Run, error) {
 		answer, err := trainer.EvaluateDetector(ctx, &trainerv1.EvaluateDetectorRequest{
-			Name: name, TestDataset: c.Test, OodDatasets: datasetsOf(c.OOD), RequestId: requestID,
+			Name: name, TestDataset: c.Test, OodDatasets: datasetsOf(c.OOD), RequestId: requestID, Options: options,
 		})
 		return answer.GetRun(), err
 	})

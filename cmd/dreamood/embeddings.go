@@ -69,9 +69,9 @@ func (c *EmbeddingsSampleCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.submit(ctx, c.Submission, func(requestID string) (*runv1.Run, error) {
+	made, err := s.submit(ctx, c.Submission, func(requestID string, options *runv1.RunOptions) (*runv1.Run, error) {
 		answer, err := sampler.SampleSet(ctx, &samplerv1.SampleSetRequest{
-			SetId: id, Space: space, Classes: c.Class, PerClass: c.PerClass, Sampling: c.SamplingFlags.message(), RequestId: requestID,
+			SetId: id, Space: space, Classes: c.Class, PerClass: c.PerClass, Sampling: c.SamplingFlags.message(), RequestId: requestID, Options: options,
 		})
 		return answer.GetRun(), err
 	})

@@ -129,7 +129,7 @@ func brief(err error) string {
 
 var lists = []struct{ prefix, command string }{
 	{"spaces/", "dreamood space list"}, {"embeddings/", "dreamood embeddings list"}, {"sets/", "dreamood sets list"},
-	{"detectors/", "dreamood detector list"}, {"runs/", "dreamood runs list"},
+	{"detectors/", "dreamood detector list"}, {"runs/", "dreamood runs list"}, {"deadLetters/", "dreamood runs dead list"},
 }
 
 // remedy says what the user can do about a fault that came from the server, or nothing.

@@ -49,6 +49,7 @@ type fake struct {
 	train    *trainerv1.TrainDetectorRequest
 	batches  []int
 	cancels  []string
+	listed   *runv1.ListRunsRequest // the last one
 }
 
 func runIn(state runv1.RunState, done int64) *runv1.Run {
@@ -91,6 +92,7 @@ func (f *fake) GetRun(_ context.Context, q *runv1.GetRunRequest) (*runv1.GetRunR
 }
 
 func (f *fake) ListRuns(_ context.Context, q *runv1.ListRunsRequest) (*runv1.ListRunsResponse, error) {
+	f.listed = q
 	if q.PageToken == "" {
 		return &runv1.ListRunsResponse{Runs: []*runv1.Run{f.ended}, NextPageToken: "2"}, nil
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/dreamood/dreamood/internal/fault"
@@ -20,71 +22,101 @@ const (
 // follower watches one run until it has ended, over as many connections as that takes.
 type follower struct {
 	runs  runv1.RunServiceClient
+	name  string // of the run
+	after uint64 // sequence number of the last event seen
 	show  *progress
 	known bool                                // the run is known to exist, so even a first connection that fails is tried again
 	each  func(*runv1.WatchRunResponse) error // sees every event; may be nil
+
+	run *runv1.Run // in its final state; nil when it could not be followed
+	err error      // why not
 }
 
-// follow returns the run in its final state. It fails with ctx's error when ctx ends first, and with what the
-// server said when it refuses or stays away.
-func (f *follower) follow(ctx context.Context, name string, after uint64) (*runv1.Run, error) {
+// update is an event, the news that the connection is lost, or the end of a watch.
+type update struct {
+	of    *follower
+	event *runv1.WatchRunResponse
+	lost  error
+	over  error
+}
+
+// followAll follows runs until all have ended or cannot be followed any more, and calls ended for each. It fails with
+// ctx's error when ctx ends first.
+func followAll(ctx context.Context, followers []*follower, ended func(*follower)) error {
 	ctx, cancel := context.WithCancel(ctx)
-	updates, ended := make(chan update), make(chan error, 1)
-	go func() { ended <- f.watch(ctx, name, after, updates) }()
-	watching := true
+	updates := make(chan update)
+	var group sync.WaitGroup
+	for _, f := range followers {
+		group.Go(func() {
+			over := f.watch(ctx, updates)
+			select {
+			case updates <- update{of: f, over: over}:
+			case <-ctx.Done():
+			}
+		})
+	}
 	defer func() {
 		cancel()
-		if watching {
-			<-ended
+		group.Wait()
+		for _, f := range followers {
+			f.show.close()
 		}
-		f.show.close()
 	}()
 	clock := time.NewTicker(time.Second)
 	defer clock.Stop()
-	for {
+	for open := len(followers); open > 0; {
 		select {
 		case u := <-updates:
-			if u.lost != nil {
-				f.show.note("connection lost (%s); trying again", brief(u.lost))
-				continue
+			if u.of.take(u) {
+				open--
+				u.of.show.close()
+				ended(u.of)
 			}
-			if run, err := f.take(u.event); run != nil || err != nil {
-				return run, err
-			}
-		case err := <-ended:
-			watching = false
-			return nil, err
+		case <-ctx.Done():
+			return ctx.Err()
 		case <-clock.C:
-			f.show.tick()
+			for _, f := range followers {
+				f.show.tick()
+			}
 		}
 	}
+	return nil
 }
 
-// take shows an event; it returns the run when that was the last one.
-func (f *follower) take(event *runv1.WatchRunResponse) (*runv1.Run, error) {
-	run := event.GetRun()
+// take shows an update; it says whether that was the last one.
+func (f *follower) take(u update) bool {
+	switch {
+	case f.run != nil || f.err != nil: // what comes after the end
+		return false
+	case u.over != nil:
+		f.err = u.over
+		return true
+	case u.lost != nil:
+		f.show.note("connection lost (%s); trying again", brief(u.lost))
+		return false
+	}
+	run := u.event.GetRun()
 	f.show.show(standingOf(run))
 	if f.each != nil {
-		if err := f.each(event); err != nil {
-			return nil, err
+		if f.err = f.each(u.event); f.err != nil {
+			return true
 		}
 	}
 	if final(run) {
-		return run, nil
+		f.run = run
 	}
-	return nil, nil
+	return f.run != nil
 }
 
-// update is an event, or the news that the connection is lost.
-type update struct {
-	event *runv1.WatchRunResponse
-	lost  error
-}
+// errFinal ends the watch of a run that has ended.
+var errFinal = errors.New("the run has ended")
 
-// watch sends the events after a sequence number to updates until ctx ends or the server refuses. It connects again
-// from the last event where the connection breaks, but not where there never was one.
-func (f *follower) watch(ctx context.Context, name string, after uint64, updates chan<- update) error {
+// watch sends events to updates until the final one, ctx ends or the server refuses. It connects again from the last
+// event where the connection breaks, but not where there never was one.
+func (f *follower) watch(ctx context.Context, updates chan<- update) error {
+	name, after := f.name, f.after
 	send := func(u update) error {
+		u.of = f
 		select {
 		case updates <- u:
 			return nil
@@ -99,7 +131,13 @@ func (f *follower) watch(ctx context.Context, name string, after uint64, updates
 				after = event.Sequence
 			}
 			wait, heard, connected = shortestWait, time.Now(), true
-			return send(update{event: event})
+			if err := send(update{event: event}); err != nil {
+				return err
+			}
+			if final(event.GetRun()) {
+				return errFinal
+			}
+			return nil
 		})
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -177,9 +215,16 @@ func final(run *runv1.Run) bool {
 
 func standingOf(run *runv1.Run) standing {
 	p := run.GetProgress()
+	message := p.GetMessage()
+	switch before := run.GetWaitingFor(); {
+	case run.GetState() == runv1.RunState_RUN_STATE_PAUSED:
+		message = "paused"
+	case len(before) > 0:
+		message = "waiting for " + strings.Join(before, ", ")
+	}
 	return standing{
 		what:    run.GetKind() + " " + run.GetTarget(),
 		waiting: run.GetState() == runv1.RunState_RUN_STATE_PENDING,
-		done:    p.GetDone(), total: p.GetTotal(), unit: p.GetUnit(), message: p.GetMessage(),
+		done:    p.GetDone(), total: p.GetTotal(), unit: p.GetUnit(), message: message,
 	}
 }

@@ -78,7 +78,10 @@ func TestFieldTagsNameRequestFields(t *testing.T) {
 		"train": &trainerv1.TrainDetectorRequest{}, "score": &trainerv1.StreamScoresRequest{},
 		"detector get": &trainerv1.GetDetectorRequest{}, "detector download": &trainerv1.DownloadDetectorRequest{},
 		"detector evaluate": &trainerv1.EvaluateDetectorRequest{}, "runs list": &runv1.ListRunsRequest{},
-		"runs get": &runv1.GetRunRequest{}, "runs watch": &runv1.WatchRunRequest{}, "runs cancel": &runv1.CancelRunRequest{},
+		"runs show (get)": &runv1.GetRunRequest{}, "runs watch": &runv1.WatchRunRequest{}, "runs cancel": &runv1.CancelRunRequest{},
+		"runs pause": &runv1.PauseRunRequest{}, "runs resume": &runv1.ResumeRunRequest{}, "runs retry": &runv1.RetryRunRequest{},
+		"runs delete": &runv1.DeleteRunRequest{}, "runs queue": &runv1.DescribeQueueRequest{}, "runs dead list": &runv1.ListDeadLettersRequest{},
+		"runs dead show": &runv1.GetDeadLetterRequest{}, "runs dead redrive": &runv1.RedriveDeadLetterRequest{},
 	}
 	for _, command := range parser(t).Model.Leaves(false) {
 		tagged := map[string]bool{}
@@ -111,7 +114,8 @@ func hasField(d protoreflect.MessageDescriptor, path string) bool {
 func leavesOf(d protoreflect.MessageDescriptor, prefix string) (paths []string) {
 	for i := range d.Fields().Len() {
 		field := d.Fields().Get(i)
-		if field.Message() != nil && !field.IsList() && !field.IsMap() {
+		known := field.Message() != nil && field.Message().ParentFile().Package() == "google.protobuf" // a time or duration
+		if field.Message() != nil && !field.IsList() && !field.IsMap() && !known {
 			paths = append(paths, leavesOf(field.Message(), prefix+string(field.Name())+".")...)
 			continue
 		}

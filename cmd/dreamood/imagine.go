@@ -58,9 +58,9 @@ func (c *ImagineCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.submit(ctx, c.Submission, func(requestID string) (*runv1.Run, error) {
+	made, err := s.submit(ctx, c.Submission, func(requestID string, options *runv1.RunOptions) (*runv1.Run, error) {
 		answer, err := generator.RenderSet(ctx, &generatorv1.RenderSetRequest{
-			SetId: id, Space: space, Classes: c.Class, PerClass: c.PerClass, RequestId: requestID,
+			SetId: id, Space: space, Classes: c.Class, PerClass: c.PerClass, RequestId: requestID, Options: options,
 			Sampling: c.SamplingFlags.message(), Rendering: c.RenderingFlags.message(), Source: c.RenderingFlags.source(),
 		})
 		return answer.GetRun(), err

@@ -49,7 +49,7 @@ type CLI struct {
 	Sample     SampleCmd     `cmd:"" group:"path" help:"Sample outlier embeddings by hand: NumPy files in and out, no server."`
 	Score      ScoreCmd      `cmd:"" group:"path" help:"Say of pictures what they show and which are out of distribution."`
 
-	Runs    RunsCmd    `cmd:"" group:"look" help:"Long work: list, show, watch, cancel."`
+	Runs    RunsCmd    `cmd:"" group:"look" help:"Long work: list, show, watch, cancel, pause, retry, and the queue."`
 	Token   TokenCmd   `cmd:"" group:"look" help:"Tokens, for servers that ask who calls."`
 	Doctor  DoctorCmd  `cmd:"" group:"look" help:"Say what is there, what is missing, and what to do about it."`
 	Version VersionCmd `cmd:"" group:"look" help:"Print the version."`
@@ -115,6 +115,7 @@ func newParser(cli *CLI, out, errs io.Writer, exit func(int)) (*kong.Kong, error
 			{Key: "sampling", Title: "Sampling of embeddings (0 or nothing: the method's default):"},
 			{Key: "rendering", Title: "Rendering (0 or nothing: the default):"},
 			{Key: "training", Title: "Training (0 or nothing: the default):"},
+			{Key: "run", Title: "The run:"},
 			{Key: "global", Title: "Every command:"},
 			{Key: "security", Title: "Encryption, and who this is:"},
 		}),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,19 +13,24 @@ import (
 
 // Submission holds the flags of every command that submits a run.
 type Submission struct {
-	Wait      bool   `default:"true" negatable:"detach" help:"Follow the run to its end, the default; --detach only submits it and names it."`
+	Wait      bool `default:"true" negatable:"detach" help:"Follow the run to its end, the default; --detach only submits it and names it."`
+	RunFlags  `embed:""`
 	RequestID string `placeholder:"KEY" field:"request_id" help:"Idempotency key: the same key and request give the same run, so a script may submit twice (default: a new one)."`
 }
 
 // submit asks for a run with the idempotency key, and sees it through: it prints the run's name and returns "" when
 // the user does not want to wait, else it follows the run and returns the resource name of what it made. A run that
 // failed or was cancelled is an error with its exit code.
-func (s *Session) submit(ctx context.Context, flags Submission, ask func(requestID string) (*runv1.Run, error)) (string, error) {
+func (s *Session) submit(ctx context.Context, flags Submission, ask func(requestID string, options *runv1.RunOptions) (*runv1.Run, error)) (string, error) {
+	options, err := flags.RunFlags.message()
+	if err != nil {
+		return "", err
+	}
 	id, err := requestID(flags.RequestID)
 	if err != nil {
 		return "", err
 	}
-	run, err := ask(id)
+	run, err := ask(id, options)
 	if err != nil {
 		return "", err
 	}
@@ -52,13 +58,25 @@ func (s *Session) submit(ctx context.Context, flags Submission, ask func(request
 func (s *Session) watch(ctx context.Context, f *follower, name string, after uint64) (*runv1.Run, error) {
 	run, err := s.track(ctx, f, name, after)
 	if err != nil && ctx.Err() != nil {
-		id := idOf(&runv1.Run{Name: name})
-		s.complain("detached; the run goes on")
-		s.complain("follow it again: %s", s.command("dreamood runs watch "+id))
-		s.complain("end it:          %s", s.command("dreamood runs cancel "+id))
-		return nil, &exitError{code: exitDetached}
+		return nil, s.detached(name)
 	}
 	return run, err
+}
+
+// detached says how to go on with runs that are no longer followed.
+func (s *Session) detached(names ...string) error {
+	ids := ""
+	for _, name := range names {
+		ids += " " + idOf(&runv1.Run{Name: name})
+	}
+	them, it := "the run goes on", "it"
+	if len(names) > 1 {
+		them, it = "the runs go on", "them"
+	}
+	s.complain("detached; %s", them)
+	s.complain("follow %s again: %s", it, s.command("dreamood runs watch"+ids))
+	s.complain("end %s:          %s", it, s.command("dreamood runs cancel"+ids))
+	return &exitError{code: exitDetached}
 }
 
 // track follows a run to its end with progress.
@@ -67,8 +85,59 @@ func (s *Session) track(ctx context.Context, f *follower, name string, after uin
 	if err != nil {
 		return nil, err
 	}
-	f.runs, f.show = runs, s.progress()
-	return f.follow(ctx, name, after)
+	f.runs, f.show, f.name, f.after = runs, s.progress(), name, after
+	if err := followAll(ctx, []*follower{f}, func(*follower) {}); err != nil {
+		return nil, err
+	}
+	return f.run, f.err
+}
+
+// watchAll follows runs to their ends, with a line of progress each, and prints the end of each. The error is the
+// worst of them.
+func (s *Session) watchAll(ctx context.Context, names []string, each func(*runv1.WatchRunResponse) error) error {
+	runs, err := client(s, runv1.NewRunServiceClient)
+	if err != nil {
+		return err
+	}
+	list, rows := make([]*follower, len(names)), s.board(len(names))
+	for i, name := range names {
+		list[i] = &follower{runs: runs, name: name, show: rows[i], each: each}
+	}
+	var failed, cancelled error
+	err = followAll(ctx, list, func(f *follower) {
+		end := f.err
+		if end == nil {
+			end = s.verdict(f.run)
+		}
+		var exit *exitError
+		switch {
+		case end == nil && each == nil:
+			rows[0].print(func() { s.say("%s", ending(f.run)) })
+		case end == nil:
+		case errors.As(end, &exit) && exit.code == exitCancelled:
+			cancelled = end
+			rows[0].note("%s", end)
+		default:
+			failed = &exitError{code: exitFailed}
+			rows[0].note("%s", end)
+		}
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return s.detached(names...)
+	case err != nil:
+		return err
+	case failed != nil:
+		return failed
+	case cancelled != nil:
+		return &exitError{code: exitCancelled}
+	}
+	return nil
+}
+
+// ending is a good end in a line.
+func ending(run *runv1.Run) string {
+	return fmt.Sprintf("%s succeeded in %s: %s", run.GetName(), took(run), run.GetResult())
 }
 
 // verdict is the result of an ended run as an error: nil when it succeeded.

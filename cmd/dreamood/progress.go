@@ -34,6 +34,7 @@ type progress struct {
 	drawn   bool      // a bar stands on the line
 	printed time.Time // of the last plain line
 	text    string    // of it
+	board   *board    // of the lines that it stands among; nil when it is alone
 }
 
 func (s *Session) progress() *progress {
@@ -57,8 +58,13 @@ func (p *progress) note(format string, args ...any) {
 	if p.quiet {
 		return
 	}
+	p.print(func() { fmt.Fprintf(p.w, "dreamood: "+format+"\n", cleaned(args)...) })
+}
+
+// print lets something be printed above the bar.
+func (p *progress) print(something func()) {
 	p.clear()
-	fmt.Fprintf(p.w, "dreamood: "+format+"\n", cleaned(args)...)
+	something()
 	p.draw(false)
 }
 
@@ -68,9 +74,15 @@ func (p *progress) close() {
 		p.draw(true)
 	}
 	p.any = false
+	if p.board != nil {
+		p.draw(false)
+	}
 }
 
 func (p *progress) clear() {
+	if p.board != nil {
+		p.board.clear()
+	}
 	if p.drawn {
 		io.WriteString(p.w, "\r\x1b[K")
 		p.drawn = false
@@ -78,6 +90,10 @@ func (p *progress) clear() {
 }
 
 func (p *progress) draw(now bool) {
+	if p.board != nil && p.width() > 0 {
+		p.board.draw()
+		return
+	}
 	if p.quiet || !p.any {
 		return
 	}

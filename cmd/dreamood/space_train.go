@@ -47,9 +47,9 @@ func (c *SpaceTrainCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.submit(ctx, c.Submission, func(requestID string) (*runv1.Run, error) {
+	made, err := s.submit(ctx, c.Submission, func(requestID string, options *runv1.RunOptions) (*runv1.Run, error) {
 		answer, err := embedder.TrainSpace(ctx, &embedderv1.TrainSpaceRequest{
-			SpaceId: id, Dataset: c.Dataset, Model: c.Model, RequestId: requestID, Words: byKey(c.Words),
+			SpaceId: id, Dataset: c.Dataset, Model: c.Model, RequestId: requestID, Options: options, Words: byKey(c.Words),
 			Training: &embedderv1.SpaceTraining{
 				Epochs: c.Epochs, BatchSize: c.Batch, LearningRate: c.LR, Width: c.Width, BankPerClass: c.BankPerClass, Seed: c.Seed,
 			},

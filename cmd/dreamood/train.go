@@ -67,9 +67,9 @@ func (c *TrainCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.submit(ctx, c.Submission, func(requestID string) (*runv1.Run, error) {
+	made, err := s.submit(ctx, c.Submission, func(requestID string, options *runv1.RunOptions) (*runv1.Run, error) {
 		answer, err := trainer.TrainDetector(ctx, &trainerv1.TrainDetectorRequest{
-			DetectorId: id, Dataset: c.Dataset, TestDataset: c.Test, OodDatasets: datasetsOf(c.OOD), Set: set, RequestId: requestID,
+			DetectorId: id, Dataset: c.Dataset, TestDataset: c.Test, OodDatasets: datasetsOf(c.OOD), Set: set, RequestId: requestID, Options: options,
 			Training: &trainerv1.DetectorTraining{
 				Epochs: c.Epochs, BatchSize: c.Batch, OutlierBatchSize: c.OutlierBatch, LearningRate: c.LR, Width: c.Width,
 				Beta: c.Beta, Seed: c.Seed, TargetRecall: c.TargetRecall,
