@@ -31,7 +31,8 @@ type Config struct {
 	CommitWait  time.Duration // how long a commit is tried while the queue cannot be reached; default AckWait
 
 	MaxPending     int           // shards waiting or worked on per kind; more give ErrQueueFull; default 10,000
-	Poll           time.Duration // length of one pull; bounds how long Serve takes to stop pulling; default 1 s
+	LaneIdle       time.Duration // a lane that has been empty for so long is removed until it is needed again; default 1 h
+	Poll           time.Duration // how often workers without work look for it unasked, a fifth as often when the queue is empty; default 1 s
 	ReportEvery    time.Duration // at most one progress event per shard in this time; default 500 ms
 	ReconcileEvery time.Duration // default 30 s
 	EventAge       time.Duration // how long events are kept; default 7 days
@@ -63,6 +64,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxBackoff, max(time.Minute, c.Backoff))
 	setDefault(&c.CommitWait, c.AckWait)
 	setDefault(&c.MaxPending, 10_000)
+	setDefault(&c.LaneIdle, time.Hour)
 	setDefault(&c.Poll, time.Second)
 	setDefault(&c.ReportEvery, 500*time.Millisecond)
 	setDefault(&c.ReconcileEvery, 30*time.Second)
@@ -97,7 +99,7 @@ func (c Config) validate() error {
 		value time.Duration
 	}{
 		{"ack wait", c.AckWait}, {"heartbeat", c.Heartbeat}, {"back-off", c.Backoff}, {"max back-off", c.MaxBackoff},
-		{"commit wait", c.CommitWait}, {"poll", c.Poll}, {"report every", c.ReportEvery},
+		{"commit wait", c.CommitWait}, {"lane idle", c.LaneIdle}, {"poll", c.Poll}, {"report every", c.ReportEvery},
 		{"reconcile every", c.ReconcileEvery}, {"event age", c.EventAge},
 	}
 	for _, d := range durations {

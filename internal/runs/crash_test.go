@@ -198,7 +198,7 @@ func TestReconcile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := q.purge(t.Context(), run.ID); err != nil {
+			if err := q.purge(t.Context(), &run); err != nil {
 				t.Fatal(err)
 			}
 			clock = func() time.Time { return time.Now().Add(time.Minute) } // the run is not fresh any more
@@ -271,7 +271,10 @@ func TestOrphanMessage(t *testing.T) {
 	if err := q.publish(t.Context(), &never, 0, "1"); !errors.Is(err, errQueued) {
 		t.Errorf("a second message of one shard: %v", err)
 	}
-	msg, err := q.pull()
+	if err := q.ready(t.Context(), &never, 1); err != nil {
+		t.Fatal(err)
+	}
+	msg, err := newBoard(q).take(t.Context())
 	if err != nil || msg == nil {
 		t.Fatalf("%v, %v", msg, err)
 	}

@@ -206,7 +206,9 @@ func (d *delivery) giveBack(after time.Duration) {
 	}
 	if err != nil { // it comes again when its lease runs out
 		d.log.Warn("message is not given back", zap.Error(err))
+		return
 	}
+	d.s.wakeAgain(d.msg.Subject(), after)
 }
 
 // panicError is a panic of a worker's function.

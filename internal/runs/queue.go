@@ -16,8 +16,6 @@ import (
 const (
 	// dedupWindow is how long the server remembers message ids.
 	dedupWindow = 2 * time.Minute
-	// consumerName of the one durable consumer of a queue, which all workers share.
-	consumerName = "workers"
 	// storeFailed is the server's code for a message that a limit refused.
 	storeFailed jetstream.ErrorCode = 10077
 )
@@ -25,12 +23,12 @@ const (
 // errQueued means that the shard has a message in the queue already, or had one of this generation.
 var errQueued = errors.New("in the queue already")
 
-// queue is the work-queue stream of one kind: "<name>-queue-<kind>", one subject per shard with at most one message.
+// queue is the work-queue stream of one kind, "<name>-queue-<kind>": one subject per shard, with at most one message,
+// in lanes.
 type queue struct {
-	s        *Service
-	kind     string
-	stream   jetstream.Stream
-	consumer jetstream.Consumer
+	s      *Service
+	kind   string
+	stream jetstream.Stream
 }
 
 // message is what travels: where to look.
@@ -49,21 +47,7 @@ func (s *Service) queue(ctx context.Context, kind string) (*queue, error) {
 		return q, nil
 	}
 	q = &queue{s: s, kind: kind}
-	var err error
-	q.stream, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: s.cfg.Name + "-queue-" + kind, Description: "dreamood: shards of " + kind + " that wait or are worked on",
-		Subjects: []string{q.subject("*", "*")}, Retention: jetstream.WorkQueuePolicy, Replicas: s.cfg.Replicas,
-		Discard: jetstream.DiscardNew, MaxMsgs: int64(s.cfg.MaxPending), MaxMsgsPerSubject: 1, DiscardNewPerSubject: true,
-		Duplicates: dedupWindow,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open the queue of %s: %w", kind, err)
-	}
-	q.consumer, err = q.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: consumerName, FilterSubject: q.subject("*", "*"), AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: s.cfg.AckWait, MaxDeliver: -1, MaxAckPending: -1,
-	})
-	if err != nil {
+	if err := q.open(ctx); err != nil {
 		return nil, fmt.Errorf("open the queue of %s: %w", kind, err)
 	}
 	s.mu.Lock()
@@ -72,8 +56,29 @@ func (s *Service) queue(ctx context.Context, kind string) (*queue, error) {
 	return q, nil
 }
 
-func (q *queue) subject(run, shard string) string {
-	return strings.Join([]string{q.s.cfg.Name, "shard", q.kind, run, shard}, ".")
+func (q *queue) open(ctx context.Context) (err error) {
+	name := q.s.cfg.Name + "-queue-" + q.kind
+	if err := q.upgrade(ctx, name); err != nil {
+		return err
+	}
+	q.stream, err = q.s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: name, Description: "dreamood: shards of " + q.kind + " that wait or are worked on",
+		Subjects: []string{q.subject("*", "*", "*", "*")}, Retention: jetstream.WorkQueuePolicy, Replicas: q.s.cfg.Replicas,
+		Discard: jetstream.DiscardNew, MaxMsgs: int64(q.s.cfg.MaxPending), MaxMsgsPerSubject: 1, DiscardNewPerSubject: true,
+		Duplicates: dedupWindow,
+	})
+	return err
+}
+
+// subject of a shard, or, with *, of many.
+func (q *queue) subject(class, owner, run, shard string) string {
+	return strings.Join([]string{q.s.cfg.Name, "shard", q.kind, class, owner, run, shard}, ".")
+}
+
+// subjectOf a shard of a run.
+func (q *queue) subjectOf(run *Run, shard string) string {
+	l := run.lane()
+	return q.subject(classNames[l.class], l.key, run.ID, shard)
 }
 
 // publish puts the message of a shard into the queue. The generation is the third part of the message id: of two
@@ -87,7 +92,7 @@ func (q *queue) publish(ctx context.Context, run *Run, shard int, generation str
 	defer cancel()
 	number := strconv.Itoa(shard)
 	id := strings.Join([]string{run.ID, number, generation}, ".")
-	msg := &nats.Msg{Subject: q.subject(run.ID, number), Data: data, Header: run.headers()}
+	msg := &nats.Msg{Subject: q.subjectOf(run, number), Data: data, Header: run.headers()}
 	ack, err := q.s.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
 	var refused *jetstream.APIError
 	switch {
@@ -119,10 +124,10 @@ func (q *queue) room(ctx context.Context, shards int) error {
 }
 
 // queued returns the subjects of a run's shards that have a message.
-func (q *queue) queued(ctx context.Context, run string) (map[string]uint64, error) {
+func (q *queue) queued(ctx context.Context, run *Run) (map[string]uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	info, err := q.stream.Info(ctx, jetstream.WithSubjectFilter(q.subject(run, "*")))
+	info, err := q.stream.Info(ctx, jetstream.WithSubjectFilter(q.subjectOf(run, "*")))
 	if err != nil {
 		return nil, fmt.Errorf("look into the queue of %s: %w", q.kind, err)
 	}
@@ -130,22 +135,8 @@ func (q *queue) queued(ctx context.Context, run string) (map[string]uint64, erro
 }
 
 // purge removes the messages of a run.
-func (q *queue) purge(ctx context.Context, run string) error {
+func (q *queue) purge(ctx context.Context, run *Run) error {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	return q.stream.Purge(ctx, jetstream.WithPurgeSubject(q.subject(run, "*")))
-}
-
-// pull asks for one message and waits for at most Config.Poll. It does not end with a context: a message that arrived
-// after the asker has gone would be nobody's until its lease runs out. nil, nil: there is none.
-func (q *queue) pull() (jetstream.Msg, error) {
-	batch, err := q.consumer.Fetch(1, jetstream.FetchMaxWait(q.s.cfg.Poll))
-	if err != nil {
-		return nil, err
-	}
-	msg := <-batch.Messages()
-	if msg == nil {
-		return nil, batch.Error()
-	}
-	return msg, nil
+	return q.stream.Purge(ctx, jetstream.WithPurgeSubject(q.subjectOf(run, "*")))
 }

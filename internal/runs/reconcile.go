@@ -33,6 +33,9 @@ func (s *Service) reconcile(ctx context.Context) error {
 			problems = append(problems, err)
 		}
 	}
+	for _, q := range s.openQueues() {
+		problems = append(problems, q.tend(ctx))
+	}
 	return errors.Join(problems...)
 }
 
@@ -86,19 +89,19 @@ func (s *Service) publishAll(ctx context.Context, run Run, generation string) er
 	if err != nil {
 		return err
 	}
-	queued, err := q.queued(ctx, run.ID)
+	queued, err := q.queued(ctx, &run)
 	if err != nil {
 		return err
 	}
 	published := 0
 	for shard := range run.Shards {
-		if !run.needsMessage(shard) || queued[q.subject(run.ID, strconv.Itoa(shard))] > 0 {
+		if !run.needsMessage(shard) || queued[q.subjectOf(&run, strconv.Itoa(shard))] > 0 {
 			continue
 		}
 		switch err := q.publish(ctx, &run, shard, generation); {
 		case errors.Is(err, errQueued):
 		case err != nil:
-			return err
+			return errors.Join(err, q.ready(ctx, &run, published))
 		default:
 			s.point("reconcile.published")
 			published++
@@ -108,7 +111,7 @@ func (s *Service) publishAll(ctx context.Context, run Run, generation string) er
 		s.log.Info("shards are queued", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("shards", published),
 			zap.String("trace_id", run.TraceID()))
 	}
-	return nil
+	return q.ready(ctx, &run, published)
 }
 
 // needsMessage says whether a shard has something to do: its work, or the finish.

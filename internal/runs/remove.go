@@ -35,7 +35,7 @@ func (s *Service) remove(ctx context.Context, run Run) error {
 	if err != nil {
 		return err
 	}
-	if err := q.purge(ctx, run.ID); err != nil {
+	if err := q.purge(ctx, &run); err != nil {
 		return fmt.Errorf("remove the messages of run %s: %w", run.ID, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWait)

@@ -310,7 +310,7 @@ func TestQueueFullMeanwhile(t *testing.T) {
 	if _, err := s.Get(t.Context(), run.ID); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the run was not withdrawn: %v", err)
 	}
-	if queued, err := q.queued(t.Context(), run.ID); err != nil || len(queued) != 0 {
+	if queued, err := q.queued(t.Context(), &run); err != nil || len(queued) != 0 {
 		t.Errorf("messages left: %v, %v", queued, err)
 	}
 
@@ -323,7 +323,7 @@ func TestQueueFullMeanwhile(t *testing.T) {
 	if _, created, err := s.enqueue(t.Context(), q, run); err != nil || !created {
 		t.Errorf("submitted again: %v, %v", created, err)
 	}
-	if queued, err := q.queued(t.Context(), run.ID); err != nil || len(queued) != 2 {
+	if queued, err := q.queued(t.Context(), &run); err != nil || len(queued) != 2 {
 		t.Errorf("messages of the second submission: %v, %v; want 2", queued, err)
 	}
 }

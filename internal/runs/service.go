@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -115,6 +117,13 @@ func (s *Service) Close() {
 		stop()
 		<-done
 	}
+}
+
+// openQueues returns the queues that this process has opened.
+func (s *Service) openQueues() []*queue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.queues))
 }
 
 // sleep waits for d or the end of ctx.

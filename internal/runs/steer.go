@@ -50,7 +50,7 @@ func (s *Service) withdrawMessages(ctx context.Context, run Run) error {
 	if err != nil {
 		return err
 	}
-	if err := q.purge(ctx, run.ID); err != nil {
+	if err := q.purge(ctx, &run); err != nil {
 		return err
 	}
 	s.point("pause.purged")

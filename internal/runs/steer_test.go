@@ -22,7 +22,7 @@ func wantNoMessages(t *testing.T, s *Service, run Run) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if queued, err := q.queued(t.Context(), run.ID); err != nil || len(queued) != 0 {
+	if queued, err := q.queued(t.Context(), &run); err != nil || len(queued) != 0 {
 		t.Errorf("messages of a run that is %s: %v, %v", run.State, queued, err)
 	}
 }

@@ -157,6 +157,7 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 	run.Sequence = s.announce(ctx, run)
 	s.point("submit.announced")
 	generation := "r" + strconv.FormatUint(run.revision, 10) // another one when it was withdrawn before
+	published := 0
 	for shard := range run.Shards {
 		if !run.needsMessage(shard) {
 			continue
@@ -172,6 +173,9 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 		logs.From(ctx, s.log).Warn("shards are not queued yet", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("first", shard), zap.Error(err))
 		break
 	}
+	if err := q.ready(ctx, &run, published); err != nil {
+		s.log.Warn("shards are in no lane yet", zap.String("run", run.ID), zap.Error(err))
+	}
 	return run, true, nil
 }
 
@@ -185,7 +189,7 @@ func (s *Service) withdraw(ctx context.Context, q *queue, run Run) bool {
 	}
 	s.point("submit.withdrawn")
 	s.log.Info("run withdrawn, the queue is full", zap.String("run", run.ID), zap.String("kind", run.Kind))
-	if err := q.purge(ctx, run.ID); err != nil { // workers drop messages without a run
+	if err := q.purge(ctx, &run); err != nil { // workers drop messages without a run
 		s.log.Warn("withdraw run", zap.String("run", run.ID), zap.Error(err))
 	}
 	if err := s.events.Purge(ctx, jetstream.WithPurgeSubject(s.eventSubject(run.ID))); err != nil {

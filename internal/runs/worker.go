@@ -106,11 +106,17 @@ func (s *Service) Serve(ctx context.Context, w Worker) error {
 	if open, err := s.hub.listen(ctx, ""); err == nil { // keeps the consumer from one shard to the next
 		defer open.close()
 	}
+	b := newBoard(q)
+	stop, err := b.listen()
+	if err != nil {
+		return fmt.Errorf("serve %s: %w", w.Kind, err)
+	}
+	defer stop()
 	var slots sync.WaitGroup
 	for range w.Concurrency {
 		slots.Go(func() {
 			for pause := time.Duration(0); ctx.Err() == nil; sleep(ctx, pause) {
-				pause = s.serveOne(ctx, q, &w, pause)
+				pause = s.serveOne(ctx, b, &w, pause)
 			}
 		})
 	}
@@ -118,21 +124,26 @@ func (s *Service) Serve(ctx context.Context, w Worker) error {
 	return nil
 }
 
-// serveOne waits for one message and works on it. It returns how long to wait before the next pull: nothing, or a
-// growing pause while the queue cannot be reached.
-func (s *Service) serveOne(ctx context.Context, q *queue, w *Worker, pause time.Duration) time.Duration {
+// serveOne takes one message and works on it, or rests when there is none. It returns how long to wait before the next
+// try: nothing, or a growing pause while the queue cannot be reached.
+func (s *Service) serveOne(ctx context.Context, b *board, w *Worker, pause time.Duration) time.Duration {
 	if !s.js.Conn().IsConnected() { // a pull now would only be buffered
 		return 100 * time.Millisecond
 	}
-	msg, err := q.pull()
-	if err != nil {
+	called := b.called() // before the look, so that no call is missed
+	msg, err := b.take(ctx)
+	switch {
+	case ctx.Err() != nil && err != nil: // asked to stop
+	case err != nil:
 		if pause == 0 {
 			s.log.Warn("pull from the queue", zap.String("kind", w.Kind), zap.Error(err))
 		}
 		return min(max(2*pause, 100*time.Millisecond), 5*time.Second)
-	}
-	if msg != nil {
+	case msg == nil:
+		b.rest(ctx, called)
+	default:
 		s.deliver(ctx, w, msg)
+		b.done(msg)
 	}
 	return 0
 }
