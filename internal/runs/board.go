@@ -37,6 +37,7 @@ type seat struct {
 	held     int64              // shards in the hands of this board's workers
 	calls    int                // for new shards
 	again    time.Time          // when shards may come again; zero when nothing says so
+	tries    int                // how often nothing came then
 }
 
 // catch is a message and the lane it came from.
@@ -116,6 +117,9 @@ func (b *board) pull(ctx context.Context, s *seat) (jetstream.Msg, error) {
 	}
 	s.held--
 	s.inFlight = max(s.inFlight-1, 0)
+	if s.tries++; s.tries <= maxTries && s.again.IsZero() { // the server's timers are not exact
+		s.again = time.Now().Add(firstTry << s.tries)
+	}
 	if s.calls == calls { // what was called for meanwhile may have come after the answer
 		s.waiting = 0
 	}
@@ -175,8 +179,11 @@ func (b *board) hear(c call) {
 		}
 		s.waiting += c.New
 		s.calls++
-	case s.again.IsZero() || again.Before(s.again):
-		s.again = again
+	default:
+		s.tries = 0
+		if s.again.IsZero() || again.Before(s.again) {
+			s.again = again
+		}
 	}
 	close(b.bell)
 	b.bell = make(chan struct{})

@@ -14,6 +14,9 @@ const (
 	// shard, and for shards that come again.
 	maxAges   = 16
 	maxProbes = 8
+	// A shard that is said to come again is looked for so often, at growing distances.
+	maxTries = 6
+	firstTry = 10 * time.Millisecond
 	// idlePolls is how many times Config.Poll passes between two looks at an empty queue.
 	idlePolls = 5
 )
@@ -64,7 +67,7 @@ func (b *board) merge(list []laneInfo, now time.Time) {
 	for _, info := range list {
 		s := b.seats[info.Name]
 		if s == nil {
-			s = &seat{filter: b.q.filter(info.lane), standing: standing{name: info.Name, class: info.class, owner: info.key}}
+			s = &seat{filter: b.q.filter(info.lane), tries: maxTries, standing: standing{name: info.Name, class: info.class, owner: info.key}}
 		}
 		seats[s.name] = s
 		b.skew = info.TimeStamp.Sub(time.Now())
@@ -92,7 +95,8 @@ func (b *board) probe(now time.Time) {
 	}
 	slices.SortFunc(others, func(x, y *seat) int { return cmp.Compare(x.name, y.name) })
 	for i := range min(maxProbes, len(others)) {
-		others[(b.round+i)%len(others)].again = now
+		s := others[(b.round+i)%len(others)]
+		s.again, s.tries = now, maxTries // once, until the next look
 	}
 	b.round += maxProbes
 }

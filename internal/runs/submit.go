@@ -165,6 +165,7 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 		err := q.publish(ctx, &run, shard, generation)
 		if err == nil || errors.Is(err, errQueued) {
 			s.point("submit.published")
+			published++
 			continue
 		}
 		if errors.Is(err, ErrQueueFull) && s.withdraw(ctx, q, run) {
