@@ -108,6 +108,7 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	}
 	set := &samplerv1.EmbeddingSet{
 		Name: ood.Embeddings.Name(q.SetId), Space: q.Space, PerClass: q.PerClass, CreateTime: timestamppb.New(run.Created),
+		Run: ood.Runs.Name(run.ID),
 	}
 	for i, shard := range run.Shards {
 		part, err := s.readPart(ctx, artifact.Ref(shard.Result))

@@ -54,7 +54,9 @@ type Space struct {
 	// Training loss over the steps.
 	Loss []*LossPoint `protobuf:"bytes,12,rep,name=loss,proto3" json:"loss,omitempty"`
 	// The anchors: blob reference of a NumPy file [C, D] float32.
-	Anchors       string `protobuf:"bytes,13,opt,name=anchors,proto3" json:"anchors,omitempty"`
+	Anchors string `protobuf:"bytes,13,opt,name=anchors,proto3" json:"anchors,omitempty"`
+	// The run that made it, `runs/{id}`; its record may be gone. Empty for what was made before runs were named.
+	Run           string `protobuf:"bytes,14,opt,name=run,proto3" json:"run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -176,6 +178,13 @@ func (x *Space) GetLoss() []*LossPoint {
 func (x *Space) GetAnchors() string {
 	if x != nil {
 		return x.Anchors
+	}
+	return ""
+}
+
+func (x *Space) GetRun() string {
+	if x != nil {
+		return x.Run
 	}
 	return ""
 }
@@ -1338,7 +1347,7 @@ var File_dreamood_embedder_v1_embedder_proto protoreflect.FileDescriptor
 
 const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	"\n" +
-	"#dreamood/embedder/v1/embedder.proto\x12\x14dreamood.embedder.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x03\n" +
+	"#dreamood/embedder/v1/embedder.proto\x12\x14dreamood.embedder.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x03\n" +
 	"\x05Space\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\aclasses\x18\x02 \x03(\v2 .dreamood.embedder.v1.SpaceClassR\aclasses\x12\x1c\n" +
@@ -1355,7 +1364,8 @@ const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	"createTime\x12\x1a\n" +
 	"\baccuracy\x18\v \x01(\x01R\baccuracy\x123\n" +
 	"\x04loss\x18\f \x03(\v2\x1f.dreamood.embedder.v1.LossPointR\x04loss\x12\x18\n" +
-	"\aanchors\x18\r \x01(\tR\aanchors\"b\n" +
+	"\aanchors\x18\r \x01(\tR\aanchors\x12\x10\n" +
+	"\x03run\x18\x0e \x01(\tR\x03run\"b\n" +
 	"\n" +
 	"SpaceClass\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +

@@ -788,7 +788,9 @@ type Set struct {
 	// When it was made.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// sha256 over the model's files, hex.
-	ModelDigest   string `protobuf:"bytes,11,opt,name=model_digest,json=modelDigest,proto3" json:"model_digest,omitempty"`
+	ModelDigest string `protobuf:"bytes,11,opt,name=model_digest,json=modelDigest,proto3" json:"model_digest,omitempty"`
+	// The run that made it, `runs/{id}`; its record may be gone. Empty for what was made before runs were named.
+	Run           string `protobuf:"bytes,12,opt,name=run,proto3" json:"run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -896,6 +898,13 @@ func (x *Set) GetCreateTime() *timestamppb.Timestamp {
 func (x *Set) GetModelDigest() string {
 	if x != nil {
 		return x.ModelDigest
+	}
+	return ""
+}
+
+func (x *Set) GetRun() string {
+	if x != nil {
+		return x.Run
 	}
 	return ""
 }
@@ -1510,7 +1519,7 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"request_id\x18\b \x01(\tR\trequestId\x125\n" +
 	"\aoptions\x18\t \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\";\n" +
 	"\x11RenderSetResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xac\x03\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xbe\x03\n" +
 	"\x03Set\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -1524,7 +1533,8 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\vcreate_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12!\n" +
-	"\fmodel_digest\x18\v \x01(\tR\vmodelDigest\"#\n" +
+	"\fmodel_digest\x18\v \x01(\tR\vmodelDigest\x12\x10\n" +
+	"\x03run\x18\f \x01(\tR\x03run\"#\n" +
 	"\rGetSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\">\n" +
 	"\x0eGetSetResponse\x12,\n" +

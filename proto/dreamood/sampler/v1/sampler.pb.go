@@ -1136,7 +1136,9 @@ type EmbeddingSet struct {
 	// Its shards, in order. Lists leave them out.
 	Shards []*EmbeddingShard `protobuf:"bytes,8,rep,name=shards,proto3" json:"shards,omitempty"`
 	// When it was made.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The run that made it, `runs/{id}`; its record may be gone. Empty for what was made before runs were named.
+	Run           string `protobuf:"bytes,10,opt,name=run,proto3" json:"run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1232,6 +1234,13 @@ func (x *EmbeddingSet) GetCreateTime() *timestamppb.Timestamp {
 		return x.CreateTime
 	}
 	return nil
+}
+
+func (x *EmbeddingSet) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
 }
 
 // EmbeddingClass is a class of an embedding set.
@@ -1876,7 +1885,7 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"request_id\x18\x06 \x01(\tR\trequestId\x125\n" +
 	"\aoptions\x18\a \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\";\n" +
 	"\x11SampleSetResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xe0\x02\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xf2\x02\n" +
 	"\fEmbeddingSet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x12\n" +
@@ -1889,7 +1898,9 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"embeddings\x12;\n" +
 	"\x06shards\x18\b \x03(\v2#.dreamood.sampler.v1.EmbeddingShardR\x06shards\x12;\n" +
 	"\vcreate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x90\x01\n" +
+	"createTime\x12\x10\n" +
+	"\x03run\x18\n" +
+	" \x01(\tR\x03run\"\x90\x01\n" +
 	"\x0eEmbeddingClass\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04word\x18\x02 \x01(\tR\x04word\x12\x1b\n" +
