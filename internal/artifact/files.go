@@ -24,9 +24,11 @@ const (
 //
 //	blobs/sha256/ab/abcdef…   one file per blob, under the first two digits of its name
 //	blobs/tmp/                what is being written
+//	blobs/trash/              what nothing names: Sweep puts it there, and Open brings it back
 type Files struct {
 	blobs string // <dir>/blobs/sha256
 	tmp   string // <dir>/blobs/tmp, on the same file system
+	trash string // <dir>/blobs/trash, the same
 
 	mappings mappings
 }
@@ -34,8 +36,8 @@ type Files struct {
 // NewFiles opens the store in dir and makes the folder where it is missing. Temporary files that a dead process left
 // more than a day ago are removed.
 func NewFiles(dir string) (*Files, error) {
-	f := &Files{blobs: filepath.Join(dir, "blobs", "sha256"), tmp: filepath.Join(dir, "blobs", "tmp")}
-	for _, folder := range []string{f.blobs, f.tmp} {
+	f := &Files{blobs: filepath.Join(dir, "blobs", "sha256"), tmp: filepath.Join(dir, "blobs", "tmp"), trash: filepath.Join(dir, "blobs", "trash")}
+	for _, folder := range []string{f.blobs, f.tmp, f.trash} {
 		if err := os.MkdirAll(folder, 0o750); err != nil {
 			return nil, fmt.Errorf("artifact folder: %w", err)
 		}
@@ -53,7 +55,7 @@ func NewFiles(dir string) (*Files, error) {
 }
 
 // Put stores what r yields. A blob that is there already is not written again, provided that r can seek or is at most
-// 1 MiB; a longer stream is written to a temporary file first.
+// 1 MiB; a longer stream is written to a temporary file first. Either way its age counts from now.
 func (f *Files) Put(ctx context.Context, r io.Reader) (Ref, error) {
 	if seeker, ok := r.(io.ReadSeeker); ok {
 		return f.putSeeker(ctx, seeker)
@@ -79,8 +81,8 @@ func (f *Files) putSeeker(ctx context.Context, r io.ReadSeeker) (Ref, error) {
 		return "", fmt.Errorf("read the blob to store: %w", err)
 	}
 	ref := refOfSum(digest.Sum(nil))
-	if info, err := os.Stat(f.path(ref)); err == nil && info.Size() == size {
-		return ref, nil
+	if info, err := os.Stat(f.path(ref)); err == nil && info.Size() == size && touch(f.path(ref)) == nil {
+		return ref, nil // as young as a new one: no sweep takes it before it is named
 	}
 	if _, err := r.Seek(start, io.SeekStart); err != nil {
 		return "", fmt.Errorf("read the blob to store: %w", err)
@@ -127,7 +129,7 @@ func (f *Files) Open(ctx context.Context, ref Ref) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(f.path(ref))
+	file, err := f.open(ref)
 	if err != nil {
 		return nil, f.explain(ref, err)
 	}
@@ -144,6 +146,12 @@ func (f *Files) Stat(ctx context.Context, ref Ref) (int64, error) {
 		return 0, err
 	}
 	info, err := os.Stat(f.path(ref))
+	for range recalls {
+		if !errors.Is(err, fs.ErrNotExist) || !f.recall(ref) && !f.present(ref) {
+			break
+		}
+		info, err = os.Stat(f.path(ref))
+	}
 	if err != nil {
 		return 0, f.explain(ref, err)
 	}
@@ -151,6 +159,27 @@ func (f *Files) Stat(ctx context.Context, ref Ref) (int64, error) {
 		return 0, f.corrupt(ref, "the file is empty")
 	}
 	return info.Size(), nil
+}
+
+// recalls bounds how often a reader and a sweep take a blob from each other.
+const recalls = 5
+
+// open opens a blob's file, out of the trash where it lies there.
+func (f *Files) open(ref Ref) (*os.File, error) {
+	file, err := os.Open(f.path(ref))
+	for range recalls {
+		if !errors.Is(err, fs.ErrNotExist) || !f.recall(ref) && !f.present(ref) {
+			break
+		}
+		file, err = os.Open(f.path(ref))
+	}
+	return file, err
+}
+
+// present reports whether a blob is there again: another reader may have brought it back.
+func (f *Files) present(ref Ref) bool {
+	_, err := os.Stat(f.path(ref))
+	return err == nil
 }
 
 func (f *Files) path(ref Ref) string {

@@ -74,7 +74,7 @@ func (f *Files) Map(ctx context.Context, ref Ref) (*Mapping, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	file, err := os.Open(f.path(ref))
+	file, err := f.open(ref)
 	if err != nil {
 		return nil, f.explain(ref, err)
 	}
