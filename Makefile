@@ -77,7 +77,7 @@ lint: tools ## gofmt, go vet, staticcheck, buf lint and breaking; fails when gen
 	@diff -r -q -x '*.proto' proto $(CACHE)/stale/proto || { echo "generated code is stale: run make generate"; exit 1; }
 
 .PHONY: bench
-bench: bench-kernels bench-sampler ## Run every benchmark against its peers, then print all records
+bench: bench-kernels bench-sampler bench-runs ## Run every benchmark against its peers, then print all records
 	@$(GO) run ./bench/table
 
 .PHONY: bench-kernels
@@ -95,6 +95,11 @@ bench-sampler: $(CACHE)/bench-sampler/.complete ## The sampler against FAISS, bo
 
 $(CACHE)/bench-sampler/.complete: bench/sampler/requirements.txt
 	@python3 -m venv $(CACHE)/bench-sampler && $(CACHE)/bench-sampler/bin/pip install -q -r bench/sampler/requirements.txt && touch $@
+
+.PHONY: bench-runs
+bench-runs: setup ## The run system against the JetStream below it, and 200 simulated workers: bench/results/runs.json
+	@mkdir -p bin && $(GO) build -o bin/bench-runs ./bench/runs
+	@bin/bench-runs $(BENCH)
 
 .PHONY: reference-model
 reference-model: ## Train the reference model (hours; DATA= the pictures, OUT= checkpoints); resumes where it was

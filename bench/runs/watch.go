@@ -158,7 +158,7 @@ func (b bench) replays(ctx context.Context, m *mesh, ids []string) (ours, peer f
 		},
 		func() (float64, error) {
 			var raw atomic.Int64
-			rate, err := perSecond(n, n, func(_, i int) error {
+			rate, err := perSecond(n, (n+1)/2, func(_, i int) error { // the server allows 1,000 consumers
 				count, err := replayRaw(ctx, m.bus.JetStream(), ids[i%len(ids)])
 				raw.Add(count)
 				return err
