@@ -107,7 +107,7 @@ func (d *delivery) work(ctx context.Context) {
 	}
 	a.step("worked")
 	a.report = task.take()
-	a.report.fresh = a.report.fresh || err == nil && a.report != (report{})
+	a.report.fresh = a.report != (report{}) // the lease may have seen it and not written it
 	run, committed := a.settle(ctx, workCtx, err, func(run *Run, shard *ShardState) {
 		shard.Result = result
 		if run.sum(); run.allDone() {

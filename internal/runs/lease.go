@@ -15,8 +15,10 @@ import (
 // reports, and ends the work's context when the run has ended or the shard is another's.
 type lease struct {
 	*attempt
-	task   *Task
-	cancel context.CancelCauseFunc
+	task      *Task
+	cancel    context.CancelCauseFunc
+	unwritten report
+	pace      int64 // looks from one written report to the next
 	*activity
 }
 
@@ -25,7 +27,7 @@ func (a *attempt) hold(ctx context.Context, task *Task) (workCtx context.Context
 	workCtx, cancel := context.WithCancelCause(ctx)
 	workCtx = logs.With(workCtx, zap.String("run", a.id), zap.String("kind", a.w.Kind), zap.Int("shard", a.shard), zap.Int("attempt", a.run.unit(a.unit).Attempt))
 	active, inactive := a.s.begin(a.w.Kind)
-	l := &lease{attempt: a, task: task, cancel: cancel, activity: active}
+	l := &lease{attempt: a, task: task, cancel: cancel, activity: active, pace: pace(&a.run)}
 	held, stop := context.WithCancel(context.WithoutCancel(ctx)) // a shutdown does not end the lease, the work's return does
 	var keeper sync.WaitGroup
 	keeper.Go(func() { l.keep(held) })
@@ -45,7 +47,7 @@ func (l *lease) keep(ctx context.Context) {
 	}
 	beat := time.NewTicker(l.s.cfg.Heartbeat)
 	defer beat.Stop()
-	flush := time.NewTicker(l.s.cfg.ReportEvery)
+	flush := time.NewTimer(l.s.untilReport())
 	defer flush.Stop()
 	for {
 		select {
@@ -57,8 +59,39 @@ func (l *lease) keep(ctx context.Context) {
 			l.beat(ctx)
 		case <-flush.C:
 			l.flush(ctx)
+			flush.Reset(l.s.untilReport())
 		}
 	}
+}
+
+// untilReport is the time to the next look at what tasks reported: the same moment for all leases of this process, so
+// that those of one run are written together.
+func (s *Service) untilReport() time.Duration {
+	return s.cfg.ReportEvery - time.Since(s.born)%s.cfg.ReportEvery
+}
+
+// reportersMost is how many shards of a run may be under way before each of them reports less often: there is one
+// document for all, and progress must not crowd out claims and commits.
+const reportersMost = 8
+
+// pace is how many looks pass from one written report to the next, a power of two so that leases keep step.
+func pace(run *Run) int64 {
+	underWay := 0
+	for i := range run.Shards {
+		if shard := &run.Shards[i]; shard.Claim != "" && !shard.Done {
+			underWay++
+		}
+	}
+	looks := int64(1)
+	for looks*reportersMost < int64(underWay) {
+		looks *= 2
+	}
+	return looks
+}
+
+// reportDue says whether this look writes.
+func (l *lease) reportDue() bool {
+	return int64(time.Since(l.s.born)/l.s.cfg.ReportEvery)%l.pace == 0
 }
 
 // hear looks at the document when an event says that the run has ended or was paused.
@@ -123,11 +156,15 @@ func (l *lease) beat(ctx context.Context) {
 
 // flush writes what the task reported since the last time.
 func (l *lease) flush(ctx context.Context) {
-	r := l.task.take()
-	if !r.fresh {
+	if r := l.task.take(); r.fresh {
+		l.touch()
+		l.unwritten = r
+	}
+	r := l.unwritten
+	if !r.fresh || !l.reportDue() {
 		return
 	}
-	l.touch()
+	l.unwritten.fresh = false
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	var written bool
@@ -147,6 +184,6 @@ func (l *lease) flush(ctx context.Context) {
 	}
 	if written {
 		l.s.point("progress.written")
-		l.s.announce(ctx, run)
+		l.s.announce(context.WithoutCancel(ctx), run)
 	}
 }

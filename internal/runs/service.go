@@ -31,6 +31,8 @@ type Service struct {
 	observe Observer
 	active  sync.Map // *activity of every attempt under way
 
+	born time.Time // sets the beat of progress reports; another one in each process
+
 	docs    jetstream.KeyValue // run.<id>, request.<hash>
 	ledger  *ledger            // writes run.<id>
 	hub     *hub               // hears events
@@ -60,6 +62,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		tracer: deps.Tracer, observe: deps.Observer,
 		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
 	}
+	s.born = time.Now()
 	s.ledger = &ledger{s: s, pages: map[string]*page{}}
 	s.hub, s.readers = &hub{s: s, ears: map[string]map[*ear]bool{}}, make(chan struct{}, readers)
 	s.docs, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
