@@ -17,8 +17,8 @@ type lease struct {
 	*attempt
 	task      *Task
 	cancel    context.CancelCauseFunc
-	unwritten report
-	pace      int64 // looks from one written report to the next
+	unwritten report // the last one seen, fresh until it is written
+	pace      int64  // looks from one written report to the next
 	*activity
 }
 
