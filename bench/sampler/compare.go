@@ -10,7 +10,7 @@ import (
 )
 
 // levels are the instruction sets that our side is measured with, best first.
-var levels = []string{"avx512", "avx2", "portable"}
+var levels = []string{"avx512", "avx2", "sse2", "portable"}
 
 type bench struct {
 	folder, python, peer, real string

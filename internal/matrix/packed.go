@@ -1,7 +1,8 @@
 package matrix
 
-// Packed is a matrix laid out as the left operand of a product: rows a little
-// further apart than they are long. Make one with [Pack] or [NewPacked].
+// Packed is a matrix laid out as the left operand of a product: rows that begin
+// at lines of the cache, a little further apart than they are long. Make one with
+// [Pack] or [NewPacked].
 type Packed struct {
 	Rows, Cols int
 	stride     int
@@ -16,7 +17,7 @@ func NewPacked(rows, cols int) *Packed {
 	// An odd number of cache lines: the kernels read a column of several rows
 	// at once, which a power of two would put in one set of the cache.
 	lines := (cols+line-1)/line | 1
-	return &Packed{Rows: rows, Cols: cols, stride: lines * line, data: make([]float32, rows*lines*line)}
+	return &Packed{Rows: rows, Cols: cols, stride: lines * line, data: aligned(rows * lines * line)}
 }
 
 // Pack copies m.

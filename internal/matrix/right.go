@@ -57,7 +57,7 @@ func (r *Right) Slice(from, to int) *Right {
 }
 
 // aligned returns n zeros that start at a line of the cache: a vector that
-// crosses two lines costs twice.
+// crosses two lines costs twice, and kernels of SSE2 need multiples of 16 bytes.
 func aligned(n int) []float32 {
 	s := make([]float32, n+line)
 	skip := 0

@@ -27,6 +27,12 @@ func (t *tile) run(c []float32, ldc int) {
 		avx512Rows4(t.k, a, t.lda, b, &c[0], ldc, t.start)
 	case t.set == simd.AVX512:
 		avx512Rows1(t.k, a, t.lda, b, &c[0], ldc, t.start)
+	case t.set == simd.SSE2 && t.rows == 6:
+		sse2Rows6(t.k, a, t.lda, b, &c[0], ldc, t.start)
+	case t.set == simd.SSE2 && t.rows == 2:
+		sse2Rows2(t.k, a, t.lda, b, &c[0], ldc, t.start)
+	case t.set == simd.SSE2:
+		sse2Rows1(t.k, a, t.lda, b, &c[0], ldc, t.start)
 	case t.rows == 6:
 		avx2Rows6(t.k, a, t.lda, b, &c[0], ldc, t.start)
 	case t.rows == 2:

@@ -9,10 +9,14 @@ const (
 )
 
 // width is the number of columns of the tiles of a set.
-func width(set simd.Set) int { return [...]int{simd.Portable: 4, simd.AVX2: 16, simd.AVX512: 32}[set] }
+func width(set simd.Set) int {
+	return [...]int{simd.Portable: 4, simd.SSE2: 8, simd.AVX2: 16, simd.AVX512: 32, simd.NEON: 8}[set]
+}
 
 // heights are the numbers of rows of the tiles of a set, falling.
-var heights = [...][]int{simd.Portable: {4, 1}, simd.AVX2: {6, 2, 1}, simd.AVX512: {12, 4, 1}}
+var heights = [...][]int{
+	simd.Portable: {4, 1}, simd.SSE2: {6, 2, 1}, simd.AVX2: {6, 2, 1}, simd.AVX512: {12, 4, 1}, simd.NEON: {8, 4, 1},
+}
 
 // height is the highest tile that fits in rows, which is at least 1.
 func height(set simd.Set, rows int) int {

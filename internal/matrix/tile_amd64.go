@@ -45,3 +45,27 @@ func avx2Rows2(k int, a *float32, lda int, b *float32, c *float32, ldc int, star
 //
 //go:noescape
 func avx2Rows1(k int, a *float32, lda int, b *float32, c *float32, ldc int, start bool)
+
+// sse2Rows6 adds k steps to a tile of 6 rows and 8 columns of a·bᵀ:
+// c[i][j] += Σ a[i][p]·b[p][j], p rising, each product and each sum rounded. Rows of a and
+// c are lda and ldc numbers apart; b is packed. Rows of a and b begin at multiples of 16
+// bytes. With start, c is overwritten.
+//
+//go:noescape
+func sse2Rows6(k int, a *float32, lda int, b *float32, c *float32, ldc int, start bool)
+
+// sse2Rows2 adds k steps to a tile of 2 rows and 8 columns of a·bᵀ:
+// c[i][j] += Σ a[i][p]·b[p][j], p rising, each product and each sum rounded. Rows of a and
+// c are lda and ldc numbers apart; b is packed. Rows of a and b begin at multiples of 16
+// bytes. With start, c is overwritten.
+//
+//go:noescape
+func sse2Rows2(k int, a *float32, lda int, b *float32, c *float32, ldc int, start bool)
+
+// sse2Rows1 adds k steps to a tile of 1 rows and 8 columns of a·bᵀ:
+// c[i][j] += Σ a[i][p]·b[p][j], p rising, each product and each sum rounded. Rows of a and
+// c are lda and ldc numbers apart; b is packed. Rows of a and b begin at multiples of 16
+// bytes. With start, c is overwritten.
+//
+//go:noescape
+func sse2Rows1(k int, a *float32, lda int, b *float32, c *float32, ldc int, start bool)

@@ -15,6 +15,9 @@ func (d *draw) normals(set simd.Set, dst []float32) {
 	case set == simd.AVX2:
 		avx2Normals(&dst[0], groups, &d.keys[0][0], &constants.half)
 		d.block += uint32(4 * groups)
+	case set == simd.SSE2:
+		sse2Normals(&dst[0], groups, &d.keys[0][0], &constants.half)
+		d.block += uint32(2 * groups)
 	default:
 		d.portableNormals(dst)
 	}

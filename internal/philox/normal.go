@@ -49,7 +49,7 @@ const maxGroup = 64
 
 // group is the number of normals that the kernel of a set writes at a time.
 func group(set simd.Set) int {
-	return [...]int{simd.Portable: 4, simd.AVX2: 16, simd.AVX512: maxGroup}[set]
+	return [...]int{simd.Portable: 4, simd.SSE2: 8, simd.AVX2: 16, simd.AVX512: maxGroup, simd.NEON: 4}[set]
 }
 
 // draw is a stream that kernels draw from, block after block. Kernels know its

@@ -15,3 +15,9 @@ func avx512Normals(dst *float32, groups int, draw *uint32, transform *float32)
 //
 //go:noescape
 func avx2Normals(dst *float32, groups int, draw *uint32, transform *float32)
+
+// sse2Normals writes groups of 8 normal numbers to dst, from the blocks of draw on,
+// which is left as it is.
+//
+//go:noescape
+func sse2Normals(dst *float32, groups int, draw *uint32, transform *float32)

@@ -1,5 +1,7 @@
-//go:build !amd64
+//go:build !amd64 && !arm64
 
 package simd
+
+var offered = []Set{Portable}
 
 func detected() Set { return Portable }

@@ -8,8 +8,10 @@
 // environment variable DREAMOOD_SIMD lowers it, for tests and benchmarks:
 //
 //	DREAMOOD_SIMD=portable  Go alone
-//	DREAMOOD_SIMD=avx2      AVX2 with FMA
-//	DREAMOOD_SIMD=avx512    AVX-512 F, DQ, BW and VL, with BMI2
+//	DREAMOOD_SIMD=sse2      amd64: what every CPU has
+//	DREAMOOD_SIMD=avx2      amd64: AVX2 with FMA
+//	DREAMOOD_SIMD=avx512    amd64: AVX-512 F, DQ, BW and VL, with BMI2
+//	DREAMOOD_SIMD=neon      arm64: what every CPU has
 //
 // A set that the CPU lacks is never used, whatever the variable says. Every
 // function of this package gives the same bits at every level.
@@ -18,19 +20,23 @@ package simd
 import (
 	"fmt"
 	"os"
+	"slices"
 )
 
-// Set is an instruction set; a greater one includes the smaller ones.
+// Set is an instruction set. Of two that one architecture has, the greater
+// includes the smaller.
 type Set int
 
 // The sets that have kernels.
 const (
 	Portable Set = iota // Go alone
+	SSE2                // SSE2, the least of amd64
 	AVX2                // AVX2 with FMA
 	AVX512              // AVX-512 F, DQ, BW and VL, with BMI2
+	NEON                // Advanced SIMD, the least of arm64
 )
 
-var names = [...]string{"portable", "avx2", "avx512"}
+var names = [...]string{"portable", "sse2", "avx2", "avx512", "neon"}
 
 // String is the name that DREAMOOD_SIMD takes.
 func (s Set) String() string { return names[s] }
@@ -43,22 +49,28 @@ var level = choose(detected(), os.Getenv(Variable))
 // Level is the instruction set in use.
 func Level() Set { return level }
 
-// Levels are all sets from Portable up to [Level].
+// Levels are all sets of this architecture from Portable up to [Level].
 func Levels() []Set {
-	all := []Set{Portable, AVX2, AVX512}
-	return all[:level+1]
+	var all []Set
+	for _, s := range offered {
+		if s <= level {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
-// choose lowers best to the one named; it panics at a name it does not know,
-// for a misspelt name would measure the wrong kernels.
+// choose lowers best to the one named, where the architecture has it; it panics
+// at a name it does not know, for a misspelt name would measure the wrong kernels.
 func choose(best Set, name string) Set {
 	if name == "" {
 		return best
 	}
-	for s, n := range names {
-		if n == name {
-			return min(best, Set(s))
+	if s := slices.Index(names[:], name); s >= 0 {
+		if !slices.Contains(offered, Set(s)) {
+			return best
 		}
+		return min(best, Set(s))
 	}
 	panic(fmt.Sprintf("simd: %s is %q; set it to one of %v or unset it", Variable, name, names))
 }

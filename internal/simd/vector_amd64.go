@@ -26,6 +26,17 @@ func avx2Reaches(a *float32, b *float32, n int, t float32, spare int) bool
 //go:noescape
 func avx2Below(a *float32, n int, t float32) int
 
+// sse2Reaches tells whether at most spare of the n sums a[j]+b[j] are below t.
+// It asks for 0 <= spare < n.
+//
+//go:noescape
+func sse2Reaches(a *float32, b *float32, n int, t float32, spare int) bool
+
+// sse2Below is how many of n numbers are below t.
+//
+//go:noescape
+func sse2Below(a *float32, n int, t float32) int
+
 // avx512ScaleSquares multiplies 16·rounds numbers by factor and sets partials to the sums of the
 // squares of every sixteenth. A square of a float32 is exact in float64, so it may be fused.
 //
@@ -37,3 +48,9 @@ func avx512ScaleSquares(v *float32, rounds int, factor float32, partials *[16]fl
 //
 //go:noescape
 func avx2ScaleSquares(v *float32, rounds int, factor float32, partials *[16]float64)
+
+// sse2ScaleSquares multiplies 16·rounds numbers by factor and sets partials to the sums of the
+// squares of every sixteenth. A square of a float32 is exact in float64, so it may be fused.
+//
+//go:noescape
+func sse2ScaleSquares(v *float32, rounds int, factor float32, partials *[16]float64)

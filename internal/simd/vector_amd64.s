@@ -290,6 +290,271 @@ oneDone:
 	MOVQ AX, ret+24(FP)
 	RET
 
+// func sse2Reaches(a *float32, b *float32, n int, t float32, spare int) bool
+// Requires: SSE, SSE2
+TEXT ·sse2Reaches(SB), NOSPLIT, $0-41
+	MOVQ   b+8(FP), AX
+	MOVQ   spare+32(FP), CX
+	MOVQ   a+0(FP), DX
+	MOVQ   n+16(FP), BX
+	MOVSS  t+24(FP), X0
+	SHUFPS $0x00, X0, X0
+
+sixtyfour:
+	CMPQ   BX, $0x40
+	JLT    tail
+	PXOR   X1, X1
+	MOVUPS (DX), X2
+	MOVUPS (AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 16(DX), X2
+	MOVUPS 16(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 32(DX), X2
+	MOVUPS 32(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 48(DX), X2
+	MOVUPS 48(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 64(DX), X2
+	MOVUPS 64(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 80(DX), X2
+	MOVUPS 80(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 96(DX), X2
+	MOVUPS 96(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 112(DX), X2
+	MOVUPS 112(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 128(DX), X2
+	MOVUPS 128(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 144(DX), X2
+	MOVUPS 144(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 160(DX), X2
+	MOVUPS 160(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 176(DX), X2
+	MOVUPS 176(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 192(DX), X2
+	MOVUPS 192(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 208(DX), X2
+	MOVUPS 208(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 224(DX), X2
+	MOVUPS 224(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 240(DX), X2
+	MOVUPS 240(AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	ADDQ   $0x00000100, DX
+	ADDQ   $0x00000100, AX
+	SUBQ   $0x00000040, BX
+	PSHUFD $0x4e, X1, X2
+	PADDL  X2, X1
+	PSHUFD $0xb1, X1, X2
+	PADDL  X2, X1
+	MOVQ   X1, SI
+	SHRQ   $0x20, SI
+	SUBQ   SI, CX
+	JLT    no
+
+	// Those left cannot change it.
+	CMPQ CX, BX
+	JGE  yes
+	JMP  sixtyfour
+
+tail:
+	PXOR X1, X1
+
+four:
+	CMPQ   BX, $0x04
+	JLT    one
+	MOVUPS (DX), X2
+	MOVUPS (AX), X3
+	ADDPS  X3, X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	ADDQ   $0x00000010, DX
+	ADDQ   $0x00000010, AX
+	SUBQ   $0x00000004, BX
+	JMP    four
+
+one:
+	TESTQ BX, BX
+	JZ    last
+	MOVSS (DX), X2
+	ADDSS (AX), X2
+	CMPSS X0, X2, $0x01
+	PSUBL X2, X1
+	ADDQ  $0x00000004, DX
+	ADDQ  $0x00000004, AX
+	SUBQ  $0x00000001, BX
+	JMP   one
+
+last:
+	PSHUFD $0x4e, X1, X0
+	PADDL  X0, X1
+	PSHUFD $0xb1, X1, X0
+	PADDL  X0, X1
+	MOVQ   X1, AX
+	SHRQ   $0x20, AX
+	SUBQ   AX, CX
+	JLT    no
+
+yes:
+	MOVB $0x01, AL
+	MOVB AL, ret+40(FP)
+	RET
+
+no:
+	MOVB $0x00, AL
+	MOVB AL, ret+40(FP)
+	RET
+
+// func sse2Below(a *float32, n int, t float32) int
+// Requires: SSE, SSE2
+TEXT ·sse2Below(SB), NOSPLIT, $0-32
+	XORQ   AX, AX
+	MOVQ   a+0(FP), CX
+	MOVQ   n+8(FP), DX
+	MOVSS  t+16(FP), X0
+	SHUFPS $0x00, X0, X0
+
+sixtyfour:
+	CMPQ   DX, $0x40
+	JLT    tail
+	PXOR   X1, X1
+	MOVUPS (CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 16(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 32(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 48(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 64(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 80(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 96(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 112(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 128(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 144(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 160(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 176(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 192(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 208(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 224(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	MOVUPS 240(CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	ADDQ   $0x00000100, CX
+	SUBQ   $0x00000040, DX
+	PSHUFD $0x4e, X1, X2
+	PADDL  X2, X1
+	PSHUFD $0xb1, X1, X2
+	PADDL  X2, X1
+	MOVQ   X1, BX
+	SHRQ   $0x20, BX
+	ADDQ   BX, AX
+	JMP    sixtyfour
+
+tail:
+	PXOR X1, X1
+
+four:
+	CMPQ   DX, $0x04
+	JLT    one
+	MOVUPS (CX), X2
+	CMPPS  X0, X2, $0x01
+	PSUBL  X2, X1
+	ADDQ   $0x00000010, CX
+	SUBQ   $0x00000004, DX
+	JMP    four
+
+one:
+	TESTQ DX, DX
+	JZ    last
+	MOVSS (CX), X2
+	CMPSS X0, X2, $0x01
+	PSUBL X2, X1
+	ADDQ  $0x00000004, CX
+	SUBQ  $0x00000001, DX
+	JMP   one
+
+last:
+	PSHUFD $0x4e, X1, X0
+	PADDL  X0, X1
+	PSHUFD $0xb1, X1, X0
+	PADDL  X0, X1
+	MOVQ   X1, CX
+	SHRQ   $0x20, CX
+	ADDQ   CX, AX
+	MOVQ   AX, ret+24(FP)
+	RET
+
 // func avx512ScaleSquares(v *float32, rounds int, factor float32, partials *[16]float64)
 // Requires: AVX, AVX512F
 TEXT ·avx512ScaleSquares(SB), NOSPLIT, $0-32
@@ -351,4 +616,75 @@ loop:
 	VMOVUPD      Y3, 64(DX)
 	VMOVUPD      Y4, 96(DX)
 	VZEROUPPER
+	RET
+
+// func sse2ScaleSquares(v *float32, rounds int, factor float32, partials *[16]float64)
+// Requires: SSE, SSE2
+TEXT ·sse2ScaleSquares(SB), NOSPLIT, $0-32
+	MOVQ   v+0(FP), AX
+	MOVQ   rounds+8(FP), CX
+	MOVQ   partials+24(FP), DX
+	MOVSS  factor+16(FP), X0
+	SHUFPS $0x00, X0, X0
+	XORPD  X1, X1
+	XORPD  X2, X2
+	XORPD  X3, X3
+	XORPD  X4, X4
+	XORPD  X5, X5
+	XORPD  X6, X6
+	XORPD  X7, X7
+	XORPD  X8, X8
+
+loop:
+	MOVUPS   (AX), X9
+	MULPS    X0, X9
+	MOVUPS   X9, (AX)
+	CVTPS2PD X9, X10
+	MOVHLPS  X9, X9
+	CVTPS2PD X9, X9
+	MULPD    X10, X10
+	MULPD    X9, X9
+	ADDPD    X10, X1
+	ADDPD    X9, X2
+	MOVUPS   16(AX), X9
+	MULPS    X0, X9
+	MOVUPS   X9, 16(AX)
+	CVTPS2PD X9, X10
+	MOVHLPS  X9, X9
+	CVTPS2PD X9, X9
+	MULPD    X10, X10
+	MULPD    X9, X9
+	ADDPD    X10, X3
+	ADDPD    X9, X4
+	MOVUPS   32(AX), X9
+	MULPS    X0, X9
+	MOVUPS   X9, 32(AX)
+	CVTPS2PD X9, X10
+	MOVHLPS  X9, X9
+	CVTPS2PD X9, X9
+	MULPD    X10, X10
+	MULPD    X9, X9
+	ADDPD    X10, X5
+	ADDPD    X9, X6
+	MOVUPS   48(AX), X9
+	MULPS    X0, X9
+	MOVUPS   X9, 48(AX)
+	CVTPS2PD X9, X10
+	MOVHLPS  X9, X9
+	CVTPS2PD X9, X9
+	MULPD    X10, X10
+	MULPD    X9, X9
+	ADDPD    X10, X7
+	ADDPD    X9, X8
+	ADDQ     $0x40, AX
+	DECQ     CX
+	JNZ      loop
+	MOVUPD   X1, (DX)
+	MOVUPD   X2, 16(DX)
+	MOVUPD   X3, 32(DX)
+	MOVUPD   X4, 48(DX)
+	MOVUPD   X5, 64(DX)
+	MOVUPD   X6, 80(DX)
+	MOVUPD   X7, 96(DX)
+	MOVUPD   X8, 112(DX)
 	RET

@@ -1,11 +1,11 @@
 // Command matrix writes the kernels of internal/matrix: tiles of a·bᵀ for
-// AVX-512 and AVX2.
+// AVX-512, AVX2 and SSE2.
 //
 // A tile of r rows and two vectors of columns is held in 2r registers. In every
 // step of k the kernel loads two vectors of the packed right operand, and for
 // each row spreads one number of the left one over a vector and does two fused
 // multiply-adds. AVX-512 has 32 registers for 12 x 32 tiles, AVX2 has 16 for
-// 6 x 16. Lower tiles finish the rows that are left.
+// 6 x 16. Lower tiles finish the rows that are left. SSE2 has 6 x 8; see sse2.go.
 package main
 
 import (
@@ -35,6 +35,9 @@ func main() {
 			tile(s, rows)
 		}
 	}
+	for _, rows := range []int{6, 2, 1} {
+		tileSSE2(rows)
+	}
 	Generate()
 }
 
@@ -43,41 +46,18 @@ const unroll = 4
 
 func tile(s set, rows int) {
 	name := fmt.Sprintf("%sRows%d", s.name, rows)
-	TEXT(name, NOSPLIT, "func(k int, a *float32, lda int, b *float32, c *float32, ldc int, start bool)")
-	Pragma("noescape")
-	Doc(
-		fmt.Sprintf("%s adds k steps to a tile of %d rows and %d columns of a·bᵀ:", name, rows, s.bytes/2),
+	o := begin(name, rows, s.bytes/2,
 		"c[i][j] += Σ a[i][p]·b[p][j], p rising, each product and sum fused. Rows of a and c",
-		"are lda and ldc numbers apart; b is packed. With start, c is overwritten.",
-	)
-	k, a, lda := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("lda"), GP64())
-	b, c, ldc := Load(Param("b"), GP64()), Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
-	SHLQ(Imm(2), lda)
-	SHLQ(Imm(2), ldc)
-
-	// Three rows share a base register: base, base+lda, base+2·lda.
-	bases := []reg.Register{a}
-	for len(bases)*3 < rows {
-		next := GP64()
-		LEAQ(Mem{Base: bases[len(bases)-1], Index: lda, Scale: 2}, next)
-		ADDQ(lda, next)
-		bases = append(bases, next)
-	}
-	left := func(row, step int) Mem {
-		m := Mem{Base: bases[row/3], Disp: 4 * step}
-		if row%3 > 0 {
-			m.Index, m.Scale = lda, uint8(row%3)
-		}
-		return m
-	}
+		"are lda and ldc numbers apart; b is packed. With start, c is overwritten.")
+	k, b, c, ldc := o.k, o.b, o.c, o.ldc
 
 	sums := make([][2]reg.VecVirtual, rows)
 	for i := range sums {
 		sums[i] = [2]reg.VecVirtual{s.vector(), s.vector()}
 	}
 	Comment("Begin with zeros or with what c holds.")
-	begin := Load(Param("start"), GP32())
-	TESTL(begin, begin)
+	start := Load(Param("start"), GP32())
+	TESTL(start, start)
 	JNZ(LabelRef("zero"))
 	at := GP64()
 	MOVQ(c, at)
@@ -104,16 +84,14 @@ func tile(s set, rows int) {
 		VMOVUPS(Mem{Base: b, Disp: (2*p + 1) * s.bytes}, b1)
 		for i, pair := range sums {
 			x := s.vector()
-			VBROADCASTSS(left(i, p), x)
+			VBROADCASTSS(o.left(i, p), x)
 			VFMADD231PS(b0, x, pair[0])
 			VFMADD231PS(b1, x, pair[1])
 		}
 	}
 	advance := func(steps int) {
 		ADDQ(U32(2*steps*s.bytes), b)
-		for _, base := range bases {
-			ADDQ(U32(4*steps), base)
-		}
+		o.advance(steps)
 	}
 
 	Label("four")

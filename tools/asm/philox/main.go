@@ -1,5 +1,5 @@
 // Command philox writes the kernels of internal/philox: normal numbers for
-// AVX-512 and AVX2, operation for operation what boxMuller there does.
+// AVX-512, AVX2 and SSE2, operation for operation what boxMuller there does.
 package main
 
 import (
@@ -41,8 +41,9 @@ const (
 
 func main() {
 	ConstraintExpr("amd64")
-	normals(set{"avx512", 8, 2, ZMM, true})
-	normals(set{"avx2", 4, 1, YMM, false})
+	normals(set{name: "avx512", lanes: 8, side: 2, vector: ZMM, wide: true})
+	normals(set{name: "avx2", lanes: 4, side: 1, vector: YMM})
+	normals(set{name: "sse2", lanes: 2, side: 1, vector: XMM, legacy: true})
 	Generate()
 }
 
@@ -60,30 +61,23 @@ func normals(s set) {
 	Comment("Counters, one block in the lower half of each 64-bit lane.")
 	c1, c2, c3 := s.load(d.Offset(step)), s.load(d.Offset(step+4)), s.load(d.Offset(step+8))
 	m0, m1 := s.load(d.Offset(mul0)), s.load(d.Offset(mul1))
-	counter := s.vectors()
+	counter := s.vectors() // side by side
 	lanes := GLOBL(s.name+"Lanes", RODATA|NOPTR)
 	for i := range s.lanes * s.side {
 		DATA(8*i, U64(i))
 	}
-	for i, c := range counter {
-		VBROADCASTSS(d.Offset(block), c)
-		addI.plain(lanes.Offset(8*s.lanes*i), c, c)
+	for i := range counter {
+		counter[i] = s.load(d.Offset(block))
+		s.increase(counter[i], lanes.Offset(8*s.lanes*i))
 	}
-	increment := s.vector()
-	more := GP32()
-	MOVL(U32(s.lanes*s.side), more)
-	if s.wide {
-		VPBROADCASTD(more, increment)
-	} else {
-		VMOVD(more, increment.AsX())
-		VPBROADCASTD(increment.AsX(), increment)
-	}
+	increment := s.number(s.lanes * s.side)
 	var oddLanes reg.Register
 	var low, high reg.VecVirtual
 	if s.wide {
 		oddLanes = K()
-		MOVL(U32(0xAAAA), more)
-		KMOVW(more, oddLanes)
+		bits := GP32()
+		MOVL(U32(0xAAAA), bits)
+		KMOVW(bits, oddLanes)
 		low, high = interleave(s)
 	}
 
@@ -92,66 +86,53 @@ func normals(s set) {
 	a, b, c, e := counter, s.same(c1), s.same(c2), s.same(c3)
 	for r := range rounds {
 		p0, p1 := s.with(mulI, a, s.same(m0)), s.with(mulI, c, s.same(m1))
-		h0, h1 := s.of(VPSRLQ, p0, Imm(32)), s.of(VPSRLQ, p1, Imm(32))
+		h0, h1 := s.of(shiftDown, p0, Imm(32)), s.of(shiftDown, p1, Imm(32))
 		a, b, c, e = s.mix(h1, b, d.Offset(keys+8*r)), p1, s.mix(h0, e, d.Offset(keys+8*r+4)), p0
 	}
 	for _, c := range counter {
-		addI.plain(increment, c, c)
+		s.increase(c, increment)
 	}
 	u, v := s.odds(a, c, oddLanes), s.odds(b, e, oddLanes)
 
 	Comment("The radius.")
-	y := s.with(addF, s.of(VCVTDQ2PS, u), t.Offset(half))
+	y := s.with(addF, s.of(toFloat, u), t.Offset(half))
 	g := s.with(mulF, y, t.Offset(toUnit))
-	negative := s.of(VPSRAD, y, Imm(31))
+	negative := s.of(shiftRight, y, Imm(31))
 	unit := s.with(addF, g, s.with(s.and(), negative, t.Offset(one)))
-	exponent := s.of(VPSRAD, s.with(subI, unit, t.Offset(third)), Imm(23))
-	scale := s.with(subI, s.same(s.load(t.Offset(one))), s.of(VPSLLD, exponent, Imm(23)))
+	exponent := s.of(shiftRight, s.with(subI, unit, t.Offset(third)), Imm(23))
+	scale := s.with(subI, s.same(s.load(t.Offset(one))), s.of(shiftLeft, exponent, Imm(23)))
 	f := s.with(addF, s.with(mulF, g, scale), s.with(subF, s.with(s.and(), negative, scale), t.Offset(one)))
-	times := s.of(VCVTDQ2PS, exponent)
+	times := s.of(toFloat, exponent)
 	square := s.with(mulF, f, f)
 	p := s.with(mulF, s.horner(f, t.Offset(logs), 8), s.with(mulF, f, square))
 	p = s.with(addF, p, s.with(mulF, times, t.Offset(ln2Low)))
 	p = s.with(addF, p, square)
 	p = s.with(subF, p, s.with(addF, f, f))
 	p = s.with(addF, p, s.with(mulF, times, t.Offset(ln2High)))
-	radius := s.of(VSQRTPS, p)
+	radius := s.of(root, p)
 
 	Comment("The angle.")
 	turned := s.with(s.and(), s.with(addI, v, t.Offset(eighth)), t.Offset(quarters))
-	x := s.with(s.or(), s.of(VPSRAD, s.with(subI, v, turned), Imm(5)), t.Offset(odd))
-	x = s.with(mulF, s.of(VCVTDQ2PS, x), t.Offset(toTurn))
+	x := s.with(s.or(), s.of(shiftRight, s.with(subI, v, turned), Imm(5)), t.Offset(odd))
+	x = s.with(mulF, s.of(toFloat, x), t.Offset(toTurn))
 	z := s.with(mulF, x, x)
 	sine := s.with(addF, s.with(mulF, s.horner(z, t.Offset(sines), 4), x), s.with(mulF, x, t.Offset(twoPi)))
 	cosine := s.with(addF, s.with(mulF, s.horner(z, t.Offset(cosines), 4), z), t.Offset(one))
-	sine, cosine = s.exchange(sine, cosine, s.of(VPSLLD, turned, Imm(1)))
+	sine, cosine = s.exchange(sine, cosine, s.of(shiftLeft, turned, Imm(1)))
 	sine = s.negate(sine, turned, t.Offset(signBit))
 	cosine = s.negate(cosine, s.with(addI, turned, t.Offset(quarter)), t.Offset(signBit))
 	n0, n1 := s.with(mulF, radius, cosine), s.with(mulF, radius, sine)
 
 	Comment("Cosine and sine alternate.")
 	for i := range n0 {
-		at := Mem{Base: dst, Disp: 16 * s.lanes * i}
-		first, second := s.vector(), s.vector()
-		if s.wide {
-			VMOVAPS(n0[i], first)
-			VMOVAPS(n0[i], second)
-			VPERMT2PS(n1[i], low, first)
-			VPERMT2PS(n1[i], high, second)
-		} else {
-			l, h := s.vector(), s.vector()
-			VUNPCKLPS(n1[i], n0[i], l)
-			VUNPCKHPS(n1[i], n0[i], h)
-			VPERM2F128(Imm(0x20), h, l, first)
-			VPERM2F128(Imm(0x31), h, l, second)
-		}
-		VMOVUPS(first, at)
-		VMOVUPS(second, at.Offset(8*s.lanes))
+		s.store(n0[i], n1[i], low, high, Mem{Base: dst, Disp: 16 * s.lanes * i})
 	}
 	ADDQ(U32(16*s.lanes*s.side), dst)
 	DECQ(groups)
 	JNZ(LabelRef("loop"))
-	VZEROUPPER()
+	if !s.legacy {
+		VZEROUPPER()
+	}
 	RET()
 }
 

@@ -14,37 +14,59 @@ type set struct {
 	lanes  int
 	side   int
 	vector func() reg.VecVirtual
-	wide   bool
+	wide   bool // AVX-512
+	legacy bool // SSE2
 }
 
-// operation is an instruction on registers, and its form that spreads a number
-// in memory over one operand (AVX-512).
-type operation struct{ plain, spread func(...Op) }
+// operation is an instruction on registers: with three operands, its form that
+// spreads a number in memory over one of them (AVX-512), and that of SSE2, which
+// overwrites the last one.
+type operation struct {
+	plain, spread func(...Op)
+	two           func(a, b Op)
+}
 
 var (
-	mulF = operation{VMULPS, VMULPS_BCST}
-	addF = operation{VADDPS, VADDPS_BCST}
-	subF = operation{VSUBPS, VSUBPS_BCST}
-	addI = operation{VPADDD, VPADDD_BCST}
-	subI = operation{VPSUBD, VPSUBD_BCST}
-	mulI = operation{plain: VPMULUDQ}
-	xor  = operation{plain: op(VPXOR)}
+	mulF = operation{VMULPS, VMULPS_BCST, MULPS}
+	addF = operation{VADDPS, VADDPS_BCST, ADDPS}
+	subF = operation{VSUBPS, VSUBPS_BCST, SUBPS}
+	addI = operation{VPADDD, VPADDD_BCST, PADDL}
+	subI = operation{VPSUBD, VPSUBD_BCST, PSUBL}
+	mulI = operation{plain: VPMULUDQ, two: PMULULQ}
+	xor  = operation{plain: op(VPXOR), two: PXOR}
 )
 
 // logic are bitwise operations, whose names differ.
 func (s set) and() operation {
 	if s.wide {
-		return operation{VPANDD, VPANDD_BCST}
+		return operation{plain: VPANDD, spread: VPANDD_BCST}
 	}
-	return operation{op(VPAND), nil}
+	return operation{plain: op(VPAND), two: PAND}
 }
 
 func (s set) or() operation {
 	if s.wide {
-		return operation{VPORD, VPORD_BCST}
+		return operation{plain: VPORD, spread: VPORD_BCST}
 	}
-	return operation{op(VPOR), nil}
+	return operation{plain: op(VPOR), two: POR}
 }
+
+// change is an instruction on one register and perhaps a constant in front, and
+// its form of SSE2: of two registers, or where alone is set, on a register in
+// place.
+type change struct {
+	plain func(...Op)
+	two   func(a, b Op)
+	alone bool
+}
+
+var (
+	toFloat    = change{VCVTDQ2PS, CVTPL2PS, false}
+	root       = change{VSQRTPS, SQRTPS, false}
+	shiftDown  = change{VPSRLQ, PSRLQ, true} // of 64 bits
+	shiftLeft  = change{VPSLLD, PSLLL, true}
+	shiftRight = change{VPSRAD, PSRAL, true} // of signed numbers
+)
 
 // vectors are the registers that stand side by side.
 type vectors []reg.VecVirtual
@@ -72,31 +94,81 @@ func (s set) with(o operation, a vectors, b any) vectors {
 	for i := range a {
 		switch b := b.(type) {
 		case vectors:
-			o.plain(b[i], a[i], dst[i])
+			s.three(o, a[i], b[i], dst[i])
 		case Mem:
 			if s.wide {
 				o.spread(b, a[i], dst[i])
 			} else {
-				VBROADCASTSS(b, dst[i])
-				o.plain(dst[i], a[i], dst[i])
+				s.three(o, a[i], s.load(b), dst[i])
 			}
 		}
 	}
 	return dst
 }
 
+// three sets dst = a o b; dst is neither.
+func (s set) three(o operation, a, b, dst reg.VecVirtual) {
+	if s.legacy {
+		MOVAPS(a, dst)
+		o.two(b, dst)
+	} else {
+		o.plain(b, a, dst)
+	}
+}
+
 // load spreads a number in memory.
 func (s set) load(m Mem) reg.VecVirtual {
 	dst := s.vector()
-	VBROADCASTSS(m, dst)
+	if s.legacy {
+		MOVSS(m, dst)
+		PSHUFD(Imm(0), dst, dst)
+	} else {
+		VBROADCASTSS(m, dst)
+	}
+	return dst
+}
+
+// increase adds by, a register or memory at any address, to x in place.
+func (s set) increase(x reg.VecVirtual, by Op) {
+	if s.legacy {
+		more := s.vector()
+		MOVUPS(by, more)
+		PADDL(more, x)
+	} else {
+		VPADDD(by, x, x)
+	}
+}
+
+// number spreads n.
+func (s set) number(n int) reg.VecVirtual {
+	dst, r := s.vector(), GP32()
+	MOVL(U32(n), r)
+	switch {
+	case s.wide:
+		VPBROADCASTD(r, dst)
+	case s.legacy:
+		MOVD(r, dst)
+		PSHUFD(Imm(0), dst, dst)
+	default:
+		VMOVD(r, dst.AsX())
+		VPBROADCASTD(dst.AsX(), dst)
+	}
 	return dst
 }
 
 // of applies an instruction to a, perhaps with a constant in front.
-func (s set) of(instruction func(...Op), a vectors, constant ...Op) vectors {
+func (s set) of(c change, a vectors, constant ...Op) vectors {
 	dst := s.vectors()
 	for i := range a {
-		instruction(append(append([]Op{}, constant...), a[i], dst[i])...)
+		switch {
+		case !s.legacy:
+			c.plain(append(append([]Op{}, constant...), a[i], dst[i])...)
+		case c.alone:
+			MOVAPS(a[i], dst[i])
+			c.two(constant[0], dst[i])
+		default:
+			c.two(a[i], dst[i])
+		}
 	}
 	return dst
 }
@@ -135,21 +207,35 @@ func (s set) mix(h, c vectors, key Mem) vectors {
 // odds returns even with the 32-bit lanes 1, 3, … taken from lanes 0, 2, … of
 // other.
 func (s set) odds(even, other vectors, mask reg.Register) vectors {
-	if s.wide {
-		for i := range even {
-			VMOVSLDUP(other[i], mask, even[i])
-		}
-		return even
-	}
-	dst, twice := s.vectors(), s.of(VMOVSLDUP, other)
+	dst := s.vectors()
 	for i := range even {
-		VPBLENDD(Imm(0xAA), twice[i], even[i], dst[i])
+		switch {
+		case s.wide:
+			VMOVSLDUP(other[i], mask, even[i])
+			dst[i] = even[i]
+		case s.legacy:
+			upper := s.vector()
+			MOVAPS(other[i], upper)
+			PSLLQ(Imm(32), upper)
+			MOVAPS(even[i], dst[i])
+			PSLLQ(Imm(32), dst[i])
+			PSRLQ(Imm(32), dst[i])
+			POR(upper, dst[i])
+		default:
+			twice := s.vector()
+			VMOVSLDUP(other[i], twice)
+			VPBLENDD(Imm(0xAA), twice, even[i], dst[i])
+		}
 	}
 	return dst
 }
 
 // exchange swaps x and y in the lanes where the sign bit of sign is set.
 func (s set) exchange(x, y, sign vectors) (a, b vectors) {
+	if s.legacy {
+		swap := s.with(s.and(), s.with(xor, x, y), s.of(shiftRight, sign, Imm(31)))
+		return s.with(xor, x, swap), s.with(xor, y, swap)
+	}
 	a, b = s.vectors(), s.vectors()
 	for i := range x {
 		if s.wide {
@@ -163,6 +249,35 @@ func (s set) exchange(x, y, sign vectors) (a, b vectors) {
 		}
 	}
 	return a, b
+}
+
+// store writes a and b in turns, lane by lane; low and high are orders of
+// AVX-512.
+func (s set) store(a, b, low, high reg.VecVirtual, at Mem) {
+	first, second := s.vector(), s.vector()
+	half := at.Offset(8 * s.lanes)
+	switch {
+	case s.wide:
+		VMOVAPS(a, first)
+		VMOVAPS(a, second)
+		VPERMT2PS(b, low, first)
+		VPERMT2PS(b, high, second)
+	case s.legacy:
+		MOVAPS(a, first)
+		UNPCKLPS(b, first)
+		UNPCKHPS(b, a)
+		MOVUPS(first, at)
+		MOVUPS(a, half)
+		return
+	default:
+		l, h := s.vector(), s.vector()
+		VUNPCKLPS(b, a, l)
+		VUNPCKHPS(b, a, h)
+		VPERM2F128(Imm(0x20), h, l, first)
+		VPERM2F128(Imm(0x31), h, l, second)
+	}
+	VMOVUPS(first, at)
+	VMOVUPS(second, half)
 }
 
 // op is an instruction of three operands as one of any.

@@ -1,5 +1,5 @@
 // Command simd writes the kernels of internal/simd: counting below a threshold,
-// and scaling with the sum of squares, for AVX-512 and AVX2.
+// and scaling with the sum of squares, for AVX-512, AVX2 and SSE2.
 package main
 
 import (
@@ -14,8 +14,11 @@ func main() {
 	count{name: "avx512Below", wide: true}.generate()
 	count{name: "avx2Reaches", reaches: true}.generate()
 	count{name: "avx2Below"}.generate()
+	countSSE2{count{name: "sse2Reaches", reaches: true}, nil}.generate()
+	countSSE2{count{name: "sse2Below"}, nil}.generate()
 	scaleSquares512()
 	scaleSquares256()
+	scaleSquares128()
 	Generate()
 }
 
@@ -32,7 +35,9 @@ type count struct {
 // less is the predicate of VCMPPS, false for a NaN.
 const less = 1
 
-func (c count) generate() {
+// begin declares the kernel and loads what it is called with, but for t, whose
+// place it returns.
+func (c *count) begin() Mem {
 	if c.reaches {
 		TEXT(c.name, NOSPLIT, "func(a, b *float32, n int, t float32, spare int) bool")
 		Doc(
@@ -56,12 +61,17 @@ func (c count) generate() {
 	if err != nil {
 		panic(err)
 	}
+	return threshold.Addr
+}
+
+func (c count) generate() {
+	threshold := c.begin()
 	if c.wide {
 		c.t = ZMM()
 	} else {
 		c.t = YMM()
 	}
-	VBROADCASTSS(threshold.Addr, c.t)
+	VBROADCASTSS(threshold, c.t)
 
 	if c.wide {
 		c.stretch(64, c.below64)
@@ -220,6 +230,10 @@ func (c count) below1() reg.GPVirtual {
 // end returns the answer of reaches, or the count.
 func (c count) end(answer bool) {
 	VZEROUPPER()
+	c.give(answer)
+}
+
+func (c count) give(answer bool) {
 	switch {
 	case c.reaches:
 		r := GP8()

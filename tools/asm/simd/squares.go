@@ -80,3 +80,37 @@ func scaleSquares256() {
 	VZEROUPPER()
 	RET()
 }
+
+func scaleSquares128() {
+	v, rounds, partials, from := squares("sse2ScaleSquares")
+	factor := XMM()
+	MOVSS(from, factor)
+	SHUFPS(Imm(0), factor, factor)
+	var sums [8]reg.VecVirtual
+	for i := range sums {
+		sums[i] = XMM()
+		XORPD(sums[i], sums[i])
+	}
+	Label("loop")
+	for quarter := range 4 {
+		at := Mem{Base: v, Disp: 16 * quarter}
+		x, a, b := XMM(), XMM(), XMM()
+		MOVUPS(at, x)
+		MULPS(factor, x)
+		MOVUPS(x, at)
+		CVTPS2PD(x, a)
+		MOVHLPS(x, x)
+		CVTPS2PD(x, b)
+		MULPD(a, a)
+		MULPD(b, b)
+		ADDPD(a, sums[2*quarter])
+		ADDPD(b, sums[2*quarter+1])
+	}
+	ADDQ(Imm(64), v)
+	DECQ(rounds)
+	JNZ(LabelRef("loop"))
+	for i, sum := range sums {
+		MOVUPD(sum, Mem{Base: partials, Disp: 16 * i})
+	}
+	RET()
+}
