@@ -4,9 +4,10 @@
 // Every element of a product is one sum in the order of the columns, whatever
 // the shapes around it, its place in a tile and however many workers share the
 // work, so results are bit-identical for any batch and any number of workers on
-// one architecture. Between architectures the last bits differ: the AVX-512 and
-// AVX2 kernels fuse multiplication and addition and agree with each other, the
-// one in Go may not. internal/simd says which is used.
+// one machine. Between machines the last bits may differ: the AVX-512, AVX2 and
+// NEON kernels fuse multiplication and addition and agree with each other, the one
+// of SSE2 rounds both, and the one in Go does what its compiler does.
+// internal/simd says which is used.
 package matrix
 
 import (

@@ -10,16 +10,7 @@ func (t *tile) run(c []float32, ldc int) {
 		t.runPortable(c, ldc)
 		return
 	}
-	w := width(t.set)
-	// The kernels check nothing: every number that they touch must be there.
-	_ = c[(t.rows-1)*ldc+w-1]
-	if t.k > 0 {
-		_, _ = t.a[(t.rows-1)*t.lda+t.k-1], t.b[t.k*w-1]
-	}
-	var a, b *float32
-	if t.k > 0 {
-		a, b = &t.a[0], &t.b[0]
-	}
+	a, b := t.operands(c, ldc)
 	switch {
 	case t.set == simd.AVX512 && t.rows == 12:
 		avx512Rows12(t.k, a, t.lda, b, &c[0], ldc, t.start)

@@ -19,8 +19,8 @@
 // Every function here is bit-identical on every machine and with every kernel:
 // the floating-point parts use only additions, multiplications and square roots
 // of float32, each rounded by itself, with explicit conversions so that no
-// compiler fuses them. Normal numbers come from AVX-512 or AVX2 where the CPU
-// has them (internal/simd).
+// compiler fuses them. Normal numbers come from AVX-512, AVX2 or SSE2 where the
+// CPU has them (internal/simd).
 package philox
 
 import (

@@ -79,16 +79,18 @@ func TestScaleSquares(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	for _, c := range []struct {
-		best Set
-		name string
-		want Set
-	}{
-		{AVX512, "", AVX512}, {AVX512, "avx2", AVX2}, {AVX512, "portable", Portable},
-		{AVX2, "avx512", AVX2}, {Portable, "avx2", Portable}, {Portable, "", Portable},
-	} {
-		if got := choose(c.best, c.name); got != c.want {
-			t.Errorf("%q on a machine of %s chooses %s", c.name, c.best, got)
+	for i, best := range offered {
+		for s, name := range names {
+			want := best // where this architecture does not have the one named
+			if j := slices.Index(offered, Set(s)); j >= 0 {
+				want = offered[min(i, j)]
+			}
+			if got := choose(best, name); got != want {
+				t.Errorf("%q on a machine of %s chooses %s, want %s", name, best, got, want)
+			}
+		}
+		if got := choose(best, ""); got != best {
+			t.Errorf("no name on a machine of %s chooses %s", best, got)
 		}
 	}
 	defer func() {
@@ -96,7 +98,7 @@ func TestChoose(t *testing.T) {
 			t.Error("a misspelt set is accepted")
 		}
 	}()
-	choose(AVX512, "avx-2")
+	choose(offered[len(offered)-1], "avx-2")
 }
 
 func BenchmarkReaches(b *testing.B) {

@@ -3,12 +3,14 @@ package sampler
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/dreamood/dreamood/internal/matrix"
@@ -89,7 +91,12 @@ func digest(t *testing.T) string {
 	return fmt.Sprintf("digest %x", h.Sum(nil))
 }
 
-// The samples have the same bits at every level of instructions that this CPU has.
+// recordedDigest is what every CPU gives.
+const recordedDigest = "digest 281e1d4012de69885b8aa57015cd1993f0138e1f05667ab60a632bea594242ed"
+
+// The samples have the same bits at every level of instructions that this CPU has,
+// and those that other architectures have. Where an emulator runs the test it can
+// start no other process: name the levels in DREAMOOD_SIMD, one by one.
 func TestLevelsAgree(t *testing.T) {
 	const child = "SAMPLER_TEST_DIGEST"
 	want := digest(t)
@@ -97,10 +104,17 @@ func TestLevelsAgree(t *testing.T) {
 		fmt.Println(want)
 		return
 	}
+	if want != recordedDigest {
+		t.Errorf("%s: %s, want %s", simd.Level(), want, recordedDigest)
+	}
 	for _, level := range simd.Levels() {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestLevelsAgree$")
 		cmd.Env = append(os.Environ(), child+"=1", simd.Variable+"="+level.String())
 		out, err := cmd.CombinedOutput()
+		if errors.Is(err, syscall.ENOEXEC) {
+			t.Logf("only %s was checked: %v", simd.Level(), err)
+			break
+		}
 		if err != nil || !strings.Contains(string(out), want) {
 			t.Errorf("%v: %s, error %v; want %s", level, out, err, want)
 		}
