@@ -20,9 +20,38 @@ type eventDoc struct {
 
 func (s *Service) eventSubject(id string) string { return s.cfg.Name + ".event." + id }
 
+// telling is an event on its way.
+type telling struct {
+	revision uint64
+	done     chan struct{}
+	sequence uint64 // when done
+}
+
 // announce publishes the run as it now stands and returns the event's sequence, 0 when that did not work: the document
-// is the truth, and Watch repairs a missing end. The same revision is published once.
+// is the truth, and Watch repairs a missing end. The same revision is published once; those whose changes were written
+// together tell of them together.
 func (s *Service) announce(ctx context.Context, run Run) uint64 {
+	s.mu.Lock()
+	t := s.tellings[run.ID]
+	if t != nil && t.revision == run.revision {
+		s.mu.Unlock()
+		<-t.done // within askWait
+		return t.sequence
+	}
+	t = &telling{revision: run.revision, done: make(chan struct{})}
+	s.tellings[run.ID] = t
+	s.mu.Unlock()
+	t.sequence = s.tell(ctx, run)
+	s.mu.Lock()
+	if s.tellings[run.ID] == t {
+		delete(s.tellings, run.ID)
+	}
+	s.mu.Unlock()
+	close(t.done)
+	return t.sequence
+}
+
+func (s *Service) tell(ctx context.Context, run Run) uint64 {
 	slim := run
 	slim.Shards, slim.Payload, slim.Final = nil, nil, ShardState{}
 	data, err := json.Marshal(eventDoc{Run: slim, Revision: run.revision})

@@ -39,8 +39,9 @@ type Service struct {
 	readers chan struct{}      // holds one of each watcher that reads old events
 	events  jetstream.Stream
 
-	mu     sync.Mutex
-	queues map[string]*queue // by kind
+	mu       sync.Mutex
+	queues   map[string]*queue   // by kind
+	tellings map[string]*telling // by run
 
 	stop context.CancelFunc // of the reconciler; nil before Start
 	done chan struct{}
@@ -58,7 +59,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("runs configuration: %w", err)
 	}
 	s := &Service{
-		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, forgets: deps.Forget, at: deps.Point, queues: map[string]*queue{},
+		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, forgets: deps.Forget, at: deps.Point, queues: map[string]*queue{}, tellings: map[string]*telling{},
 		tracer: deps.Tracer, observe: deps.Observer,
 		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
 	}
