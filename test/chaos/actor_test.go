@@ -34,6 +34,8 @@ type part struct {
 	Lingered bool          // see summing
 	Skew     time.Duration // its clock is wrong by so much
 	Slots    int           // shards at a time
+	Sample   time.Duration // how often it says what it holds; 0: never
+	Pace     time.Duration // of a steady client: a run each
 }
 
 // act is the life of a process that is not the test.
@@ -45,12 +47,16 @@ func act(role string) error {
 		}
 		os.Exit(3) // the test has ended
 	}()
-	if role == "nats" {
-		return serveNATS(os.Args[1:])
-	}
 	var p part
 	if err := json.Unmarshal([]byte(os.Getenv("CHAOS_PART")), &p); err != nil {
 		return fmt.Errorf("CHAOS_PART: %w", err)
+	}
+	m := &mouth{stand: p.Stand, orders: orders}
+	if p.Sample > 0 {
+		go m.samples(p.Sample)
+	}
+	if role == "nats" {
+		return serveNATS(os.Args[1:])
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -60,7 +66,6 @@ func act(role string) error {
 		return err
 	}
 	defer b.Close()
-	m := &mouth{stand: p.Stand, orders: orders}
 	deps := runs.Deps{JS: b.JetStream(), Log: log, Point: m.at, Clock: func() time.Time { return time.Now().Add(p.Skew) }}
 	var s *runs.Service
 	err = again(ctx, func() error {
@@ -78,6 +83,9 @@ func act(role string) error {
 	blobs, err := artifact.NewFiles(p.Blobs)
 	if err != nil {
 		return err
+	}
+	if role == "steady" {
+		return (&steady{client{runs: s, say: m.say, ids: map[string]string{}}}).play(ctx, p.Pace)
 	}
 	sum := summing{blobs: blobs, say: m.say, lingered: p.Lingered}
 	m.say("ready")

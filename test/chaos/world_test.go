@@ -54,9 +54,21 @@ type world struct {
 	mu      sync.Mutex
 	ids     map[string]string // of the runs that were accepted, by name
 	problem []string
+	told    func(p *process, words []string) // samples and counts of a soak
 }
 
+// newWorld is a world with an audit.
 func newWorld(t testing.TB, cfg runs.Config) *world {
+	t.Helper()
+	w := bareWorld(t, cfg)
+	w.startNATS()
+	w.look()
+	w.audit()
+	return w
+}
+
+// bareWorld is a world without a server.
+func bareWorld(t testing.TB, cfg runs.Config) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{
@@ -67,8 +79,6 @@ func newWorld(t testing.TB, cfg runs.Config) *world {
 	if w.blobs, err = artifact.NewFiles(w.part.Blobs); err != nil {
 		t.Fatal(err)
 	}
-	w.startNATS()
-	w.look()
 	return w
 }
 
@@ -91,7 +101,7 @@ func (w *world) startNATS() {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	w.nats = launch(w.t, w.dir, "nats", part{}, func(*process, string) {}, "-c", config)
+	w.nats = launch(w.t, w.dir, "nats", part{Sample: w.part.Sample}, w.hear, "-c", config)
 }
 
 // look connects the test itself.
@@ -106,8 +116,12 @@ func (w *world) look() {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(w.runs.Close)
-	// The bucket keeps only the newest revision of a run. Its mirror keeps them all, for the questions at the end.
-	_, err = w.bus.JetStream().CreateStream(w.t.Context(), jetstream.StreamConfig{
+}
+
+// audit keeps every revision of every run, for the questions at the end: the bucket has only the newest.
+func (w *world) audit() {
+	w.t.Helper()
+	_, err := w.bus.JetStream().CreateStream(w.t.Context(), jetstream.StreamConfig{
 		Name: "audit", Mirror: &jetstream.StreamSource{Name: "KV_" + w.part.Runs.Name + "-runs"},
 	})
 	if err != nil {
@@ -162,6 +176,10 @@ func (w *world) hear(p *process, line string) {
 			w.problem = append(w.problem, fmt.Sprintf("%s was accepted twice: as %s and as %s", words[1], known, words[2]))
 		}
 		w.ids[words[1]] = words[2]
+	case "sample", "count":
+		if w.told != nil {
+			w.told(p, words)
+		}
 	case "working", "finishing":
 		select {
 		case w.lines <- line:
