@@ -32,7 +32,7 @@ type part struct {
 
 	Stand    []string      // the points where it stands still, one after the other
 	Lingered bool          // see summing
-	Skew     time.Duration // its clock is wrong by so much
+	Skew     time.Duration // its clock is wrong by up to so much, and jumps
 	Slots    int           // shards at a time
 	Sample   time.Duration // how often it says what it holds; 0: never
 	Pace     time.Duration // of a steady client: a run each
@@ -66,7 +66,7 @@ func act(role string) error {
 		return err
 	}
 	defer b.Close()
-	deps := runs.Deps{JS: b.JetStream(), Log: log, Point: m.at, Clock: func() time.Time { return time.Now().Add(p.Skew) }}
+	deps := runs.Deps{JS: b.JetStream(), Log: log, Point: m.at, Clock: p.clock}
 	var s *runs.Service
 	err = again(ctx, func() error {
 		s, err = runs.New(ctx, p.Runs, deps)
@@ -92,6 +92,12 @@ func act(role string) error {
 	return again(ctx, func() error {
 		return s.Serve(ctx, runs.Worker{Kind: kind, Concurrency: p.Slots, Work: sum.work, Finish: sum.finish})
 	})
+}
+
+// clock jumps every 300 ms: from right to early to late.
+func (p part) clock() time.Time {
+	now := time.Now()
+	return now.Add(p.Skew * time.Duration((now.UnixMilli()/300)%3-1))
 }
 
 // serveNATS is the main function of github.com/nats-io/nats-server.

@@ -125,7 +125,7 @@ func (s *stage) play() {
 			}
 			time.Sleep(10 * time.Millisecond) // a worker is still on its way to the point
 		case <-timeout:
-			s.t.Fatalf("not over within %s: came to %s: %v, killed %q; the client:\n%s", patience, s.Point, s.hit, s.struck, tail(s.client.log))
+			s.t.Fatalf("not over within %s: came to %s: %v, killed %q\n%s", patience, s.Point, s.hit, s.struck, s.state())
 		}
 	}
 }

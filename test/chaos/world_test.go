@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen. It is no measure of anything.
-const patience = 90 * time.Second
+const patience = 20 * time.Second
 
 // quick is the run system with its waits shortened; the protocol is the same.
 var quick = runs.Config{
@@ -236,7 +236,7 @@ func (w *world) eventually(what string, f func(context.Context) error) {
 			return
 		}
 		if wait(ctx, 25*time.Millisecond) != nil {
-			w.t.Fatalf("%s: not within %s: %v", what, patience, err)
+			w.t.Fatalf("%s: not within %s: %v\n%s", what, patience, err, w.state())
 		}
 	}
 }
@@ -282,4 +282,37 @@ func (w *world) stopWell(p *process) {
 	if err := p.awaitEnd(w.t); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		w.t.Errorf("%s, told to stop: %v\n%s", p.name, err, tail(p.log))
 	}
+}
+
+// state describes what has not ended, for the log of a failed test.
+func (w *world) state() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var b strings.Builder
+	list, _, err := w.runs.List(ctx, runs.Filter{}, 0, "")
+	if err != nil {
+		return err.Error()
+	}
+	for _, run := range list {
+		if !run.State.Terminal() {
+			fmt.Fprintf(&b, "%s %s %s updated %s: %+v, final %+v\n", run.ID, run.Target, run.State, run.Updated, run.Shards, run.Final)
+		}
+	}
+	streams := w.bus.JetStream().ListStreams(ctx)
+	for info := range streams.Info() {
+		fmt.Fprintf(&b, "stream %s: %d messages\n", info.Config.Name, info.State.Msgs)
+		if !strings.Contains(info.Config.Name, "-queue-") {
+			continue
+		}
+		stream, err := w.bus.JetStream().Stream(ctx, info.Config.Name)
+		if err != nil {
+			return b.String() + err.Error()
+		}
+		consumers := stream.ListConsumers(ctx)
+		for c := range consumers.Info() {
+			fmt.Fprintf(&b, "  consumer %s: pending %d, to be acknowledged %d, redelivered %d, pulls waiting %d, delivered %+v, floor %+v\n",
+				c.Name, c.NumPending, c.NumAckPending, c.NumRedelivered, c.NumWaiting, c.Delivered, c.AckFloor)
+		}
+	}
+	return b.String()
 }
