@@ -134,9 +134,38 @@ func (q *queue) queued(ctx context.Context, run *Run) (map[string]uint64, error)
 	return info.State.Subjects, nil
 }
 
-// purge removes the messages of a run.
+// purge removes the messages of a run, one by one. A purge by subject (nats-server 2.15.2) makes a consumer forget the
+// older messages of other runs that it has delivered and that are not acknowledged: nobody ever gets them again.
 func (q *queue) purge(ctx context.Context, run *Run) error {
+	queued, err := q.queued(ctx, run)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	return q.stream.Purge(ctx, jetstream.WithPurgeSubject(q.subjectOf(run, "*")))
+	for subject := range queued {
+		if err := q.remove(ctx, subject); err != nil {
+			return fmt.Errorf("remove %s from the queue: %w", subject, err)
+		}
+	}
+	return nil
+}
+
+// remove takes out the message of a subject, if there is one.
+func (q *queue) remove(ctx context.Context, subject string) error {
+	msg, err := q.stream.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	refused := q.stream.DeleteMsg(ctx, msg.Sequence)
+	if refused == nil {
+		return nil
+	}
+	if _, err := q.stream.GetMsg(ctx, msg.Sequence); errors.Is(err, jetstream.ErrMsgNotFound) { // acknowledged meanwhile
+		return nil
+	}
+	return refused
 }

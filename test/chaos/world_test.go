@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen. It is no measure of anything.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // quick is the run system with its waits shortened; the protocol is the same.
 var quick = runs.Config{

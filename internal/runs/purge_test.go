@@ -1,0 +1,38 @@
+package runs
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// TestPurgeLeavesOthers pauses a run of which a worker holds a message, while an older message of another run is with a
+// worker that has died. That one must come back.
+func TestPurgeLeavesOthers(t *testing.T) {
+	cfg := fast
+	cfg.AckWait = time.Second
+	s := mesh(t, cfg)
+	bystander, paused := submit(t, s, Spec{}), submit(t, s, Spec{})
+	for range 2 {
+		submit(t, s, Spec{}) // acknowledged before the lease of the bystander has run out
+	}
+	q, err := s.queue(t.Context(), "dream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	board := newBoard(q)
+	for range 2 {
+		if c, err := board.take(t.Context()); err != nil || c == nil {
+			t.Fatalf("%v, %v", c, err)
+		}
+	}
+	if err := q.purge(t.Context(), &paused); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := q.queued(t.Context(), &paused); err != nil || len(left) > 0 {
+		t.Errorf("left of the paused run: %v, %v", left, err)
+	}
+	serve(t, s, Worker{Kind: "dream", Work: func(context.Context, *Task) ([]byte, error) { return nil, nil }})
+	done, _ := await(t, s, bystander.ID)
+	wantState(t, done, Succeeded)
+}
