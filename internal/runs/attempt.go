@@ -36,7 +36,7 @@ func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
 			return errKeep
 		case run.State.Terminal() || u.Done:
 			return ErrEnded
-		case run.State == Paused:
+		case run.State == Paused, len(run.WaitingFor) > 0:
 			return ErrPaused
 		}
 		if u.Claim != "" && u.Pauses != run.Pauses { // the attempt before was ended by a pause
@@ -52,7 +52,7 @@ func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
 		}
 		u.Claim, u.Worker, u.Pauses = a.token, d.s.cfg.Process, run.Pauses
 		u.Attempt++
-		if run.State == Pending {
+		if run.State == Pending && unit != planUnit {
 			run.State, run.Started = Running, d.s.now()
 		}
 		return nil
@@ -236,8 +236,11 @@ func (a *attempt) logAttempt(outcome string, err error) {
 }
 
 func unitName(unit int) string {
-	if unit == finishUnit {
+	switch unit {
+	case finishUnit:
 		return "finish"
+	case planUnit:
+		return "plan"
 	}
 	return fmt.Sprintf("shard %d", unit)
 }

@@ -34,7 +34,7 @@ type delivery struct {
 // deliver decides what a message asks for, by the run's document, and does it.
 func (s *Service) deliver(ctx context.Context, w *Worker, msg jetstream.Msg) {
 	var ref message
-	if err := json.Unmarshal(msg.Data(), &ref); err != nil || ref.Shard < 0 {
+	if err := json.Unmarshal(msg.Data(), &ref); err != nil || ref.Shard < 0 && ref.Shard != planUnit {
 		s.log.Error("message is none of ours, dropped", zap.String("subject", msg.Subject()), zap.Error(err))
 		_ = msg.Term() // delivered again, it is dropped again
 		return
@@ -53,18 +53,18 @@ func (s *Service) deliver(ctx context.Context, w *Worker, msg jetstream.Msg) {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		d.orphan()
-	case err == nil && d.shard >= run.ShardCount:
+	case err == nil && !run.Unplanned && d.shard >= run.ShardCount:
 		d.log.Error("the run has no such shard, message dropped")
 		d.ack(ctx)
 	case err != nil:
 		d.log.Warn("message is given back", zap.Error(err))
 		d.giveBack(jitter(time.Second))
-	case run.revision < ref.Revision: // a replica that lags behind
+	case run.revision < ref.Revision || run.Unplanned && d.shard != planUnit: // a replica that lags behind
 		d.giveBack(jitter(100 * time.Millisecond))
 	case run.State.Terminal():
 		d.abandon(ctx, run)
-	case run.State == Paused:
-		d.ack(ctx) // Resume publishes another
+	case run.State == Paused, len(run.WaitingFor) > 0:
+		d.ack(ctx) // who resumes or releases it publishes another
 	default:
 		d.attend(ctx, run)
 	}
@@ -77,11 +77,14 @@ func (d *delivery) attend(ctx context.Context, run Run) {
 		d.log.Warn("nothing is heard of the run, it is only looked at with every heartbeat", zap.Error(err))
 	}
 	defer d.ear.close()
-	if !run.Shards[d.shard].Done {
+	switch {
+	case d.shard == planUnit:
+		d.plan(ctx, run)
+	case !run.Shards[d.shard].Done:
 		d.work(ctx)
-		return
+	default:
+		d.finish(ctx, run)
 	}
-	d.finish(ctx, run)
 }
 
 // work makes an attempt at the shard.

@@ -53,7 +53,7 @@ func (s *Service) announce(ctx context.Context, run Run) uint64 {
 
 func (s *Service) tell(ctx context.Context, run Run) uint64 {
 	slim := run
-	slim.Shards, slim.Payload, slim.Final = nil, nil, ShardState{}
+	slim.Shards, slim.Payload, slim.Dependents, slim.Final, slim.Planning = nil, nil, nil, ShardState{}, ShardState{}
 	data, err := json.Marshal(eventDoc{Run: slim, Revision: run.revision})
 	if err != nil {
 		s.log.Error("encode event", zap.String("run", run.ID), zap.Error(err))

@@ -55,12 +55,15 @@ func (l *ledger) change(ctx context.Context, id string, f func(*Run) error) (Run
 	p := l.join(id, e)
 	if writer := <-e.turn; writer {
 		batch := l.take(p)
-		l.settle(id, p, batch)
+		ended := l.settle(id, p, batch)
 		l.leave(id, p)
 		for _, other := range batch {
 			if other != e {
 				other.turn <- false
 			}
+		}
+		if ended != nil {
+			l.s.ended(ctx, *ended)
 		}
 	}
 	if errors.Is(e.err, errKeep) {
@@ -122,8 +125,8 @@ func (l *ledger) forget(most int) {
 	}
 }
 
-// settle decides a batch of changes and writes them.
-func (l *ledger) settle(id string, p *page, batch []*entry) {
+// settle decides a batch of changes and writes them. It returns the run when they ended it.
+func (l *ledger) settle(id string, p *page, batch []*entry) (ended *Run) {
 	ctx := batch[0].ctx
 	if len(batch) > 1 { // one that gives up does not take the others with it
 		ctx = context.WithoutCancel(ctx)
@@ -135,7 +138,7 @@ func (l *ledger) settle(id string, p *page, batch []*entry) {
 			run, err := l.s.load(ctx, id)
 			if err != nil {
 				l.fail(p, batch, err)
-				return
+				return nil
 			}
 			known = &run
 		}
@@ -146,18 +149,21 @@ func (l *ledger) settle(id string, p *page, batch []*entry) {
 		}
 		if next == nil {
 			l.done(p, batch, *known, *known)
-			return
+			return nil
 		}
 		next.Updated = l.s.now()
 		err := l.s.write(ctx, next)
 		if err == nil {
 			l.s.logState(*next, known.State)
 			l.done(p, batch, *known, *next)
-			return
+			if next.State.Terminal() && !known.State.Terminal() {
+				return next
+			}
+			return nil
 		}
 		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			l.fail(p, batch, fmt.Errorf("write run %s: %w", id, err))
-			return
+			return nil
 		}
 		if known = nil; read {
 			sleep(ctx, time.Duration(rand.Int64N(int64(5*time.Millisecond))))

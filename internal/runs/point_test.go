@@ -68,7 +68,7 @@ func pointsIn(t *testing.T, file string) (called []string) {
 			t.Fatal(err)
 		}
 		if f.Sel.Name == "step" {
-			called = append(called, "shard."+name, "finish."+name)
+			called = append(called, "shard."+name, "finish."+name, "plan."+name)
 		} else {
 			called = append(called, name)
 		}

@@ -34,7 +34,7 @@ type queue struct {
 // message is what travels: where to look.
 type message struct {
 	Run      string `json:"run"`
-	Shard    int    `json:"shard"`
+	Shard    int    `json:"shard"`              // or planUnit
 	Revision uint64 `json:"revision,omitempty"` // of the document when it was published: an older one is not the truth
 }
 
@@ -90,7 +90,7 @@ func (q *queue) publish(ctx context.Context, run *Run, shard int, generation str
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	number := strconv.Itoa(shard)
+	number := unitToken(shard)
 	id := strings.Join([]string{run.ID, number, generation}, ".")
 	msg := &nats.Msg{Subject: q.subjectOf(run, number), Data: data, Header: run.headers()}
 	ack, err := q.s.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
@@ -106,6 +106,14 @@ func (q *queue) publish(ctx context.Context, run *Run, shard int, generation str
 		return fmt.Errorf("queue of %s, %d shards: %w", q.kind, q.s.cfg.MaxPending, ErrQueueFull)
 	}
 	return fmt.Errorf("queue shard %d of run %s: %w", shard, run.ID, err)
+}
+
+// unitToken is a shard in subjects and message ids.
+func unitToken(unit int) string {
+	if unit == planUnit {
+		return "plan"
+	}
+	return strconv.Itoa(unit)
 }
 
 // room says whether so many more shards fit now.

@@ -76,8 +76,8 @@ func (s *Service) unfinished(ctx context.Context) ([]Run, error) {
 
 // requeue publishes the messages that a run misses.
 func (s *Service) requeue(ctx context.Context, run Run) error {
-	if run.State == Paused {
-		return nil
+	if len(run.WaitingFor) > 0 {
+		return s.advance(ctx, run.ID)
 	}
 	// Names that change make sure that a message which is lost again comes back, in spite of the server's memory of names.
 	return s.publishAll(ctx, run, "m"+strconv.FormatInt(s.now().Unix()/60, 10))
@@ -85,6 +85,10 @@ func (s *Service) requeue(ctx context.Context, run Run) error {
 
 // publishAll publishes the messages that a run misses, under names of this generation.
 func (s *Service) publishAll(ctx context.Context, run Run, generation string) error {
+	due := run.due()
+	if len(due) == 0 {
+		return nil
+	}
 	q, err := s.queue(ctx, run.Kind)
 	if err != nil {
 		return err
@@ -94,11 +98,11 @@ func (s *Service) publishAll(ctx context.Context, run Run, generation string) er
 		return err
 	}
 	published := 0
-	for shard := range run.Shards {
-		if !run.needsMessage(shard) || queued[q.subjectOf(&run, strconv.Itoa(shard))] > 0 {
+	for _, unit := range due {
+		if queued[q.subjectOf(&run, unitToken(unit))] > 0 {
 			continue
 		}
-		switch err := q.publish(ctx, &run, shard, generation); {
+		switch err := q.publish(ctx, &run, unit, generation); {
 		case errors.Is(err, errQueued):
 		case err != nil:
 			return errors.Join(err, q.ready(ctx, &run, published))
@@ -112,9 +116,4 @@ func (s *Service) publishAll(ctx context.Context, run Run, generation string) er
 			zap.String("trace_id", run.TraceID()))
 	}
 	return q.ready(ctx, &run, published)
-}
-
-// needsMessage says whether a shard has something to do: its work, or the finish.
-func (r *Run) needsMessage(shard int) bool {
-	return !r.Shards[shard].Done || r.allDone() && shard == r.Finisher
 }

@@ -28,6 +28,7 @@ func (s *Service) Delete(ctx context.Context, id string) error {
 
 // remove takes away everything that a run has left, its document last: a remove that dies is done again.
 func (s *Service) remove(ctx context.Context, run Run) error {
+	s.ended(ctx, run) // nobody may still wait for it
 	if err := s.forget(ctx, run); err != nil {
 		return fmt.Errorf("remove run %s: %w", run.ID, err)
 	}

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Retry makes a new run out of one that FAILED or was CANCELLED, and keeps the old one as it ended. The new one starts
@@ -34,21 +33,39 @@ func (s *Service) Retry(ctx context.Context, id string) (Run, error) {
 		return run, err
 	}
 	run = old.retry(s.now())
+	if err := s.latest(ctx, &run, old.WaitingFor); err != nil {
+		return Run{}, err
+	}
 	q, err := s.queue(ctx, run.Kind)
 	if err != nil {
 		return Run{}, err
 	}
-	if err := q.room(ctx, run.ShardCount-run.ShardsDone); err != nil {
-		return Run{}, err
-	}
-	if err := s.create(ctx, &run); errors.Is(err, jetstream.ErrKeyExists) { // by another Retry at the same time
-		return s.Get(ctx, run.ID)
-	} else if err != nil {
-		return Run{}, err
-	}
-	s.point("retry.created")
-	run, _, err = s.enqueue(ctx, q, run)
+	run, _, err = s.accept(ctx, q, run)
 	return run, err
+}
+
+// latest lets a retry wait for the newest retries of the runs that the old one waited for.
+func (s *Service) latest(ctx context.Context, run *Run, waited []string) error {
+	var heads []string
+	run.Options.After = slices.Clone(run.Options.After)
+	for _, id := range waited {
+		head := id
+		for {
+			dep, err := s.load(ctx, head)
+			if err != nil {
+				return fmt.Errorf("retry, which waits for run %s: %w", head, err)
+			}
+			if dep.RetriedBy == "" {
+				break
+			}
+			head = dep.RetriedBy
+		}
+		heads = append(heads, head)
+		if i := slices.Index(run.Options.After, id); i >= 0 {
+			run.Options.After[i] = head
+		}
+	}
+	return s.prerequisites(ctx, run, heads)
 }
 
 // retry is the run that follows r in its chain.
@@ -56,7 +73,7 @@ func (r *Run) retry(now time.Time) Run {
 	run := Run{
 		ID: r.RetriedBy, Origin: r.Origin, RetryOf: r.ID, Kind: r.Kind, State: Pending, RequestID: r.RequestID, RequestHash: r.RequestHash,
 		Owner: r.Owner, Target: r.Target, Payload: r.Payload, Trace: r.Trace, Options: r.Options, Planned: r.Planned, Progress: Progress{Unit: r.Progress.Unit},
-		Shards: make([]ShardState, len(r.Shards)), Created: now, Updated: now,
+		Shards: make([]ShardState, len(r.Shards)), Unplanned: r.Unplanned, Created: now, Updated: now,
 	}
 	if d := run.Options.Deadline; !d.IsZero() && !d.After(now) {
 		run.Options.Deadline = time.Time{}

@@ -55,8 +55,24 @@ type Spec struct {
 	Total int64
 	// Options say how it is treated.
 	Options Options
-	// Admit, if set, looks whether a request that was not accepted before can work; its error refuses it.
-	Admit func(context.Context) error
+	// Plan, if set, looks whether a request that was not accepted before can work, and how; its error refuses it. What it
+	// returns replaces Payload, Shards, Target, Unit and Total. When the run waits for others (Options.After), which may
+	// make what the request names, a worker plans it after they have succeeded: see Worker.Plan.
+	Plan Planner
+}
+
+// Planner looks whether a request can work and says how. run is the id of the run that is planned, empty before there
+// is one. Its error means what that of Worker.Work does.
+type Planner func(ctx context.Context, payload []byte, run string) (Plan, error)
+
+// Plan is how a run is worked off; the fields are those of Spec. The payload may be the request with its defaults. An
+// empty payload, target or unit leaves that of the Spec.
+type Plan struct {
+	Payload []byte
+	Shards  int
+	Target  string
+	Unit    string
+	Total   int64
 }
 
 // Run is one piece of long work as it stood at some moment.
@@ -77,6 +93,11 @@ type Run struct {
 	ShardsDone int          `json:"shards_done"`
 	Final      ShardState   `json:"final,omitzero"`     // the call of Worker.Finish
 	Finisher   int          `json:"finisher,omitempty"` // the shard that was done last: its message carries Final
+
+	WaitingFor []string   `json:"waiting_for,omitempty"` // of Options.After: not SUCCEEDED when last looked at
+	Dependents []string   `json:"dependents,omitempty"`  // runs that wait for this one; not in events
+	Unplanned  bool       `json:"unplanned,omitempty"`   // it has no shards yet, Worker.Plan says which
+	Planning   ShardState `json:"planning,omitzero"`     // the call of Worker.Plan
 
 	Planned         int64    `json:"planned,omitempty"` // Spec.Total
 	Progress        Progress `json:"progress"`
@@ -138,23 +159,46 @@ type Event struct {
 	Run      Run       // without Shards
 }
 
-// finishUnit stands beside the shard numbers for the call of Worker.Finish.
-const finishUnit = -1
+// These stand beside the shard numbers.
+const (
+	finishUnit = -1 // the call of Worker.Finish
+	planUnit   = -2 // the call of Worker.Plan
+)
 
-// unit is the state of a shard, or of the finish.
+// unit is the state of a shard, of the finish or of the planning.
 func (r *Run) unit(i int) *ShardState {
-	if i == finishUnit {
+	switch i {
+	case finishUnit:
 		return &r.Final
+	case planUnit:
+		return &r.Planning
 	}
 	return &r.Shards[i]
 }
 
-func (r *Run) allDone() bool { return r.ShardsDone == r.ShardCount }
+// due are the units that must have a message in the queue.
+func (r *Run) due() []int {
+	switch {
+	case r.State.Terminal(), r.State == Paused, len(r.WaitingFor) > 0:
+		return nil
+	case r.Unplanned:
+		return []int{planUnit}
+	}
+	var list []int
+	for shard := range r.Shards {
+		if !r.Shards[shard].Done || r.allDone() && shard == r.Finisher {
+			list = append(list, shard)
+		}
+	}
+	return list
+}
+
+func (r *Run) allDone() bool { return r.ShardsDone == r.ShardCount && !r.Unplanned }
 
 // sum brings the totals up to date with the shards.
 func (r *Run) sum() {
 	var done, total int64
-	r.ShardCount, r.ShardsDone, r.Attempts = len(r.Shards), 0, r.Final.Attempt
+	r.ShardCount, r.ShardsDone, r.Attempts = len(r.Shards), 0, r.Final.Attempt+r.Planning.Attempt
 	for _, shard := range r.Shards {
 		done += shard.Units
 		total += shard.Total

@@ -36,6 +36,9 @@ func (r Run) Proto() *runv1.Run {
 		CreateTime: stamp(r.Created), StartTime: stamp(r.Started), EndTime: stamp(r.Ended), Options: r.Options.Proto(),
 		Attempts: int32(r.Attempts),
 	}
+	for _, id := range r.WaitingFor {
+		out.WaitingFor = append(out.WaitingFor, ood.Runs.Name(id))
+	}
 	if r.RetryOf != "" {
 		out.RetryOf = ood.Runs.Name(r.RetryOf)
 	}
@@ -78,14 +81,15 @@ func Fault(err error) error {
 }
 
 // FreeTarget returns AlreadyExists when a run that has not ended is making that resource, so that nobody trains for an
-// hour to find the name taken. Two submissions at the very same moment are still told apart only at the end.
-func (s *Service) FreeTarget(ctx context.Context, kind, target string) error {
+// hour to find the name taken. Two submissions at the very same moment are still told apart only at the end. self is
+// the run that asks, empty before there is one: runs that were submitted after it do not count.
+func (s *Service) FreeTarget(ctx context.Context, kind, target, self string) error {
 	open, err := s.unfinished(ctx)
 	if err != nil {
 		return Fault(err)
 	}
 	for _, r := range open {
-		if r.Kind == kind && r.Target == target {
+		if r.Kind == kind && r.Target == target && (self == "" || r.ID < self) {
 			return fault.New(fault.AlreadyExists, "%s is being made by %s; follow or cancel that run, or choose another id", target, ood.Runs.Name(r.ID))
 		}
 	}

@@ -307,7 +307,7 @@ func TestServerSteers(t *testing.T) {
 	if err != nil || paused.Run.State != runv1.RunState_RUN_STATE_PAUSED {
 		t.Fatalf("%v, %v", paused, err)
 	}
-	if err := s.FreeTarget(t.Context(), "dream", "sets/demo"); err == nil || !strings.Contains(err.Error(), name) {
+	if err := s.FreeTarget(t.Context(), "dream", "sets/demo", ""); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("the target of a paused run is free: %v", err)
 	}
 	list, err := server.ListRuns(t.Context(), &runv1.ListRunsRequest{State: runv1.RunState_RUN_STATE_PAUSED, Owner: "ann", Target: "sets/demo"})
@@ -334,7 +334,7 @@ func TestServerSteers(t *testing.T) {
 	if _, err := server.DeleteRun(t.Context(), &runv1.DeleteRunRequest{Name: name}); err != nil {
 		t.Error(err)
 	}
-	if err := s.FreeTarget(t.Context(), "dream", "sets/other"); err != nil {
+	if err := s.FreeTarget(t.Context(), "dream", "sets/other", ""); err != nil {
 		t.Error(err)
 	}
 }

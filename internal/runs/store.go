@@ -38,7 +38,7 @@ func decode(entry jetstream.KeyValueEntry) (Run, error) {
 	if err := json.Unmarshal(entry.Value(), &run); err != nil {
 		return Run{}, fmt.Errorf("document %s, revision %d: %w", entry.Key(), entry.Revision(), err)
 	}
-	if len(run.Shards) == 0 || run.Finisher < 0 || run.Finisher >= len(run.Shards) {
+	if !run.Unplanned && (len(run.Shards) == 0 || run.Finisher < 0 || run.Finisher >= len(run.Shards)) {
 		return Run{}, fmt.Errorf("document %s, revision %d: no shards", entry.Key(), entry.Revision())
 	}
 	if run.Origin == "" { // written by an older version

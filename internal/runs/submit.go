@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
@@ -46,51 +47,91 @@ func (s *Service) Submit(ctx context.Context, spec Spec) (Run, bool, error) {
 	if spec.RequestID == "" {
 		spec.RequestID = "auto-" + newID(s.now())
 	}
-	if err := s.admit(ctx, spec); err != nil {
+	hash := "sha256:" + hashOf(string(payload))
+	if run, err := s.earlier(ctx, spec, hash); !errors.Is(err, ErrNotFound) {
+		return run, false, err
+	}
+	run := s.newRun(spec, newID(s.now()), hash, payload)
+	run.Trace = traceOf(ctx)
+	if err := s.prepare(ctx, &run, spec.Plan); err != nil {
 		return Run{}, false, err
 	}
 	q, err := s.queue(ctx, spec.Kind)
 	if err != nil {
 		return Run{}, false, err
 	}
-	want := reservation{Run: newID(s.now()), Hash: "sha256:" + hashOf(string(payload))}
-	id, err := s.reserve(ctx, spec, want)
+	id, err := s.reserve(ctx, spec, reservation{Run: run.ID, Hash: hash})
 	if err != nil {
 		return Run{}, false, err
 	}
 	s.point("submit.reserved")
-	run, err := s.Get(ctx, id)
-	if !errors.Is(err, ErrNotFound) {
-		return run, false, err
+	if found, err := s.Get(ctx, id); !errors.Is(err, ErrNotFound) {
+		return found, false, err
 	}
-	if err := q.room(ctx, spec.Shards); err != nil {
+	run.ID, run.Origin = id, id
+	span.SetAttributes(attribute.String("dreamood.run", id), attribute.Int("dreamood.shards", run.ShardCount))
+	return s.accept(ctx, q, run)
+}
+
+// accept makes the document of a run and publishes what is due of it.
+func (s *Service) accept(ctx context.Context, q *queue, run Run) (Run, bool, error) {
+	if err := s.waitFor(ctx, &run); err != nil {
 		return Run{}, false, err
 	}
-	run = s.newRun(spec, id, want.Hash, payload)
-	run.Trace = traceOf(ctx)
-	span.SetAttributes(attribute.String("dreamood.run", id), attribute.Int("dreamood.shards", spec.Shards))
+	if err := q.room(ctx, len(run.due())); err != nil {
+		return Run{}, false, err
+	}
 	if err := s.create(ctx, &run); errors.Is(err, jetstream.ErrKeyExists) { // by the same request at the same time
-		run, err = s.Get(ctx, id)
+		run, err = s.Get(ctx, run.ID)
 		return run, false, err
 	} else if err != nil {
 		return Run{}, false, err
 	}
-	return s.enqueue(ctx, q, run)
+	run, created, err := s.enqueue(ctx, q, run)
+	if err != nil || len(run.WaitingFor) == 0 {
+		return run, created, err
+	}
+	if err := s.advance(ctx, run.ID); err != nil { // what ended before the document was there has not released it
+		s.log.Warn("run is not released yet", zap.String("run", run.ID), zap.Error(err))
+	}
+	run, err = s.Get(ctx, run.ID)
+	return run, created, err
 }
 
-// admit asks spec.Admit about a request that was not accepted before. It comes first, so that a refused request leaves
-// its id free for the corrected one.
-func (s *Service) admit(ctx context.Context, spec Spec) error {
-	if spec.Admit == nil {
-		return nil
+// earlier returns the run that the same request has made, ErrNotFound when it has not. It comes before the request is
+// looked into, which may not be possible any more. Requests of which only the fields are checked need no such look.
+func (s *Service) earlier(ctx context.Context, spec Spec, hash string) (Run, error) {
+	if spec.Plan == nil && len(spec.Options.After) == 0 && spec.Options.Deadline.IsZero() {
+		return Run{}, ErrNotFound
 	}
 	ask, cancel := context.WithTimeout(ctx, askWait)
-	_, err := s.docs.Get(ask, requestKey(spec))
-	cancel()
-	if !errors.Is(err, jetstream.ErrKeyNotFound) {
+	defer cancel()
+	id, err := s.reserved(ask, spec, hash)
+	if err != nil {
+		return Run{}, err
+	}
+	return s.Get(ctx, id)
+}
+
+// prepare looks into a request that was not accepted before, and plans the run unless it has to wait for others. It
+// comes before the request id is reserved, so that a refused request leaves it free for the corrected one.
+func (s *Service) prepare(ctx context.Context, run *Run, plan Planner) error {
+	if d := run.Options.Deadline; !d.IsZero() && !d.After(s.now()) {
+		return fmt.Errorf("%w run: the deadline %s has passed", ErrInvalid, d.Format(time.RFC3339))
+	}
+	if err := s.prerequisites(ctx, run, run.Options.After); err != nil || plan == nil {
 		return err
 	}
-	return spec.Admit(ctx)
+	if run.Unplanned = len(run.WaitingFor) > 0; run.Unplanned {
+		run.Shards = nil
+		run.sum()
+		return nil
+	}
+	p, err := plan(ctx, run.Payload, "")
+	if err != nil {
+		return err
+	}
+	return s.apply(run, p)
 }
 
 func requestKey(spec Spec) string { return "request." + hashOf(spec.Owner, spec.Kind, spec.RequestID) }
@@ -122,7 +163,15 @@ func (s *Service) reserve(ctx context.Context, spec Spec, want reservation) (str
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return "", fmt.Errorf("reserve request %q: %w", spec.RequestID, err)
 	}
-	entry, err := s.docs.Get(ctx, key)
+	return s.reserved(ctx, spec, want.Hash)
+}
+
+// reserved returns the id of the run that an earlier request of this id made or will make.
+func (s *Service) reserved(ctx context.Context, spec Spec, hash string) (string, error) {
+	entry, err := s.docs.Get(ctx, requestKey(spec))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return "", ErrNotFound
+	}
 	if err != nil {
 		return "", fmt.Errorf("read request %q: %w", spec.RequestID, err)
 	}
@@ -130,7 +179,7 @@ func (s *Service) reserve(ctx context.Context, spec Spec, want reservation) (str
 	if err := json.Unmarshal(entry.Value(), &found); err != nil {
 		return "", fmt.Errorf("read request %q: %w", spec.RequestID, err)
 	}
-	if found.Hash != want.Hash {
+	if found.Hash != hash {
 		return "", fmt.Errorf("request id %q made run %s: %w; choose a new request id", spec.RequestID, found.Run, ErrRequestMismatch)
 	}
 	return found.Run, nil
@@ -158,11 +207,8 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 	s.point("submit.announced")
 	generation := "r" + strconv.FormatUint(run.revision, 10) // another one when it was withdrawn before
 	published := 0
-	for shard := range run.Shards {
-		if !run.needsMessage(shard) {
-			continue
-		}
-		err := q.publish(ctx, &run, shard, generation)
+	for _, unit := range run.due() {
+		err := q.publish(ctx, &run, unit, generation)
 		if err == nil || errors.Is(err, errQueued) {
 			s.point("submit.published")
 			published++
@@ -171,7 +217,7 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 		if errors.Is(err, ErrQueueFull) && s.withdraw(ctx, q, run) {
 			return Run{}, false, err
 		}
-		logs.From(ctx, s.log).Warn("shards are not queued yet", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("first", shard), zap.Error(err))
+		logs.From(ctx, s.log).Warn("shards are not queued yet", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("first", unit), zap.Error(err))
 		break
 	}
 	if err := q.ready(ctx, &run, published); err != nil {

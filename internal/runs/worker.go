@@ -24,6 +24,9 @@ type Worker struct {
 	// the run and the shard, and side effects must bear repetition.
 	Work func(ctx context.Context, task *Task) (result []byte, err error)
 
+	// Plan plans the runs of this kind that had to wait for others: see Spec.Plan. Its error means what Work's does.
+	Plan Planner
+
 	// Finish makes the resource out of the results in run.Shards, after the last shard is committed, and returns its
 	// name. It may be called again after a crash, so it must be idempotent; its error means what Work's does. Without
 	// it the result is the run's target.

@@ -1,18 +1,41 @@
 package embedder
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 )
 
+// plan refuses what cannot work, and completes the request.
+func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Plan, error) {
+	var q embedderv1.TrainSpaceRequest
+	if err := protojson.Unmarshal(payload, &q); err != nil {
+		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
+	}
+	settings, err := settingsOf(&q)
+	if err != nil {
+		return runs.Plan{}, err
+	}
+	q.Model = cmp.Or(q.Model, s.cfg.Model)
+	if err := s.admit(ctx, &q, settings, run); err != nil {
+		return runs.Plan{}, err
+	}
+	payload, err = protojson.Marshal(&q)
+	return runs.Plan{Payload: payload, Shards: 1}, err
+}
+
 // admit refuses what cannot work, before anything is queued.
-func (s *Service) admit(ctx context.Context, q *embedderv1.TrainSpaceRequest, settings Settings) error {
-	if err := errors.Join(s.spaces.Free(ctx, q.SpaceId), s.deps.Runs.FreeTarget(ctx, KindTrainSpace, ood.Spaces.Name(q.SpaceId))); err != nil {
+func (s *Service) admit(ctx context.Context, q *embedderv1.TrainSpaceRequest, settings Settings, run string) error {
+	if err := errors.Join(s.spaces.Free(ctx, q.SpaceId), s.deps.Runs.FreeTarget(ctx, KindTrainSpace, ood.Spaces.Name(q.SpaceId), run)); err != nil {
 		return err
 	}
 	vocabulary, err := s.deps.Vocabulary(ctx, q.Model)

@@ -26,20 +26,16 @@ const imageSize = 32
 
 // TrainSpace checks the request and everything that it names, then queues it.
 func (s *Service) TrainSpace(ctx context.Context, q *embedderv1.TrainSpaceRequest) (*embedderv1.TrainSpaceResponse, error) {
-	settings, err := settingsOf(q)
-	if err != nil {
+	if _, err := settingsOf(q); err != nil {
 		return nil, err
-	}
-	if q.Model == "" {
-		q.Model = s.cfg.Model
 	}
 	payload, err := protojson.Marshal(q)
 	if err != nil {
 		return nil, err
 	}
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindTrainSpace, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: ood.Spaces.Name(q.SpaceId), Unit: "steps",
-		Admit: func(ctx context.Context) error { return s.admit(ctx, q, settings) },
+		Kind: KindTrainSpace, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload,
+		Target: ood.Spaces.Name(q.SpaceId), Unit: "steps", Plan: s.plan,
 	})
 	if err != nil {
 		return nil, runs.Fault(err)

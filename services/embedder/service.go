@@ -57,6 +57,6 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { embedderv1.RegisterEmbedde
 func (s *Service) Run(ctx context.Context) error {
 	defer s.encoders.Close()
 	return s.deps.Runs.Serve(ctx, runs.Worker{
-		Kind: KindTrainSpace, Concurrency: s.cfg.Workers, Work: s.work, Finish: s.finish,
+		Kind: KindTrainSpace, Concurrency: s.cfg.Workers, Plan: s.plan, Work: s.work, Finish: s.finish,
 	})
 }

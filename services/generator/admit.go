@@ -1,21 +1,57 @@
 package generator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
 )
 
+// plan holds the request against its space, refuses what cannot work, completes the request and cuts it into shards.
+func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Plan, error) {
+	var q generatorv1.RenderSetRequest
+	if err := protojson.Unmarshal(payload, &q); err != nil {
+		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
+	}
+	space, err := s.space(ctx, q.Space)
+	if err != nil {
+		return runs.Plan{}, err
+	}
+	if len(q.Classes) == 0 {
+		q.Classes = classNames(space)
+	}
+	var c fault.Checks
+	decoding, derr := decodingOf(q.Rendering, cmp.Or(space.Model, s.cfg.Model))
+	for i, class := range q.Classes {
+		c.That(slices.Contains(classNames(space), class), fmt.Sprintf("classes[%d]", i), "%s has no class %q; it has %s", q.Space, class, classNames(space))
+		c.That(!slices.Contains(q.Classes[:i], class), fmt.Sprintf("classes[%d]", i), "%q is named twice", class)
+	}
+	if err := fault.Join(c.Err(), derr); err != nil {
+		return runs.Plan{}, err
+	}
+	q.Source, q.Rendering = sourceOf(q.Source), decoding.message()
+	if err := s.admit(ctx, &q, space, decoding, run); err != nil {
+		return runs.Plan{}, err
+	}
+	payload, err = protojson.Marshal(&q)
+	total := int(q.PerClass) * len(q.Classes)
+	return runs.Plan{Payload: payload, Total: int64(total), Shards: shardsOf(total, s.cfg.ShardSize)}, err
+}
+
 // admit refuses what cannot work, before anything is queued: a taken id, a model that is not there, settings of the
 // sampler that do not fit the bank, a prompt without the word.
-func (s *Service) admit(ctx context.Context, q *generatorv1.RenderSetRequest, space *embedderv1.Space, d Decoding) error {
-	if err := errors.Join(s.sets.Free(ctx, q.SetId), s.deps.Runs.FreeTarget(ctx, KindRenderSet, ood.Sets.Name(q.SetId))); err != nil {
+func (s *Service) admit(ctx context.Context, q *generatorv1.RenderSetRequest, space *embedderv1.Space, d Decoding, run string) error {
+	if err := errors.Join(s.sets.Free(ctx, q.SetId), s.deps.Runs.FreeTarget(ctx, KindRenderSet, ood.Sets.Name(q.SetId), run)); err != nil {
 		return err
 	}
 	model, err := s.model(space, d)

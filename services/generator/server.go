@@ -84,34 +84,20 @@ func (s *Service) RenderSet(ctx context.Context, q *generatorv1.RenderSetRequest
 	var c fault.Checks
 	c.That(ood.ValidID(q.SetId), "set_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.SetId)
 	c.That(q.PerClass >= 1 && q.PerClass <= maxPerClass, "per_class", "%d; want 1 to %d", q.PerClass, maxPerClass)
-	if err := c.Err(); err != nil {
+	if _, err := ood.Spaces.ID(q.Space); err != nil {
+		c.Add("space", "%v", err)
+	}
+	_, err := decodingOf(q.Rendering, s.cfg.Model)
+	if err := fault.Join(c.Err(), err); err != nil {
 		return nil, err
 	}
-	space, err := s.space(ctx, q.Space)
-	if err != nil {
-		return nil, err
-	}
-	if len(q.Classes) == 0 {
-		q.Classes = classNames(space)
-	}
-	decoding, derr := decodingOf(q.Rendering, cmp.Or(space.Model, s.cfg.Model))
-	for i, class := range q.Classes {
-		c.That(slices.Contains(classNames(space), class), fmt.Sprintf("classes[%d]", i), "%s has no class %q; it has %s", q.Space, class, classNames(space))
-		c.That(!slices.Contains(q.Classes[:i], class), fmt.Sprintf("classes[%d]", i), "%q is named twice", class)
-	}
-	if err := fault.Join(c.Err(), derr); err != nil {
-		return nil, err
-	}
-	q.Source, q.Rendering = sourceOf(q.Source), decoding.message()
 	payload, err := protojson.Marshal(q)
 	if err != nil {
 		return nil, err
 	}
-	total := int(q.PerClass) * len(q.Classes)
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
 		Kind: KindRenderSet, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Target: ood.Sets.Name(q.SetId),
-		Unit: "pictures", Total: int64(total), Shards: shardsOf(total, s.cfg.ShardSize),
-		Admit: func(ctx context.Context) error { return s.admit(ctx, q, space, decoding) },
+		Unit: "pictures", Plan: s.plan,
 	})
 	if err != nil {
 		return nil, runs.Fault(err)

@@ -8,8 +8,11 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/encoding/protojson"
+
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
 )
@@ -17,10 +20,41 @@ import (
 // maxTried is the size up to which a class is prepared before a run is accepted. That takes seconds at most.
 const maxTried = 10_000
 
+// plan holds the request against its space, refuses what cannot work, completes the request and cuts it into shards.
+func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Plan, error) {
+	var q samplerv1.SampleSetRequest
+	if err := protojson.Unmarshal(payload, &q); err != nil {
+		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
+	}
+	space, rounds, err := s.fitted(ctx, &q)
+	if err != nil {
+		return runs.Plan{}, err
+	}
+	if err := s.admit(ctx, &q, space, run); err != nil {
+		return runs.Plan{}, err
+	}
+	payload, err = protojson.Marshal(&q)
+	l := layoutOf(len(q.Classes), int(q.PerClass), s.cfg.ShardSize, rounds)
+	return runs.Plan{Payload: payload, Total: int64(len(q.Classes)) * int64(q.PerClass), Shards: l.shards}, err
+}
+
+// fitted completes the classes of a request from its space, and holds it against it.
+func (s *Service) fitted(ctx context.Context, q *samplerv1.SampleSetRequest) (*embedderv1.Space, int, error) {
+	r, err := s.deps.Embedder.GetSpace(ctx, &embedderv1.GetSpaceRequest{Name: q.Space})
+	if err != nil {
+		return nil, 0, fmt.Errorf("ask the embedder for %q: %w", q.Space, err)
+	}
+	if len(q.Classes) == 0 {
+		q.Classes = classNames(r.Space)
+	}
+	rounds, err := fit(q, r.Space)
+	return r.Space, rounds, err
+}
+
 // admit refuses what cannot work, before anything is queued: a taken id, and what the method itself refuses: settings, or
 // more samples than it can give. It is asked for the last sample of the smallest class.
-func (s *Service) admit(ctx context.Context, q *samplerv1.SampleSetRequest, space *embedderv1.Space) error {
-	if err := errors.Join(s.sets.Free(ctx, q.SetId), s.deps.Runs.FreeTarget(ctx, KindSampleSet, ood.Embeddings.Name(q.SetId))); err != nil {
+func (s *Service) admit(ctx context.Context, q *samplerv1.SampleSetRequest, space *embedderv1.Space, run string) error {
+	if err := errors.Join(s.sets.Free(ctx, q.SetId), s.deps.Runs.FreeTarget(ctx, KindSampleSet, ood.Embeddings.Name(q.SetId), run)); err != nil {
 		return err
 	}
 	var smallest *embedderv1.SpaceClass

@@ -57,5 +57,5 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { samplerv1.RegisterSamplerS
 
 // Run works off the queue until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindSampleSet, Concurrency: s.cfg.Workers, Work: s.work, Finish: s.finish})
+	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindSampleSet, Concurrency: s.cfg.Workers, Plan: s.plan, Work: s.work, Finish: s.finish})
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
-	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
 )
 
@@ -24,26 +23,19 @@ func (s *Service) SampleSet(ctx context.Context, q *samplerv1.SampleSetRequest) 
 		c.Add("space", "%v", err)
 		return nil, c.Err()
 	}
-	r, err := s.deps.Embedder.GetSpace(ctx, &embedderv1.GetSpaceRequest{Name: q.Space})
-	if err != nil {
-		return nil, fault.Join(c.Err(), fmt.Errorf("ask the embedder for %q: %w", q.Space, err))
-	}
-	if len(q.Classes) == 0 {
-		q.Classes = classNames(r.Space)
-	}
-	rounds, err := fit(q, r.Space)
-	if err := fault.Join(c.Err(), err); err != nil {
+	if err := c.Err(); err != nil && len(q.Options.GetAfter()) == 0 { // and what else is wrong
+		_, _, more := s.fitted(ctx, q)
+		return nil, fault.Join(err, more)
+	} else if err != nil {
 		return nil, err
 	}
 	payload, err := protojson.Marshal(q)
 	if err != nil {
 		return nil, err
 	}
-	l := layoutOf(len(q.Classes), int(q.PerClass), s.cfg.ShardSize, rounds)
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
 		Kind: KindSampleSet, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Target: ood.Embeddings.Name(q.SetId),
-		Unit: "embeddings", Total: int64(len(q.Classes)) * int64(q.PerClass), Shards: l.shards,
-		Admit: func(ctx context.Context) error { return s.admit(ctx, q, r.Space) },
+		Unit: "embeddings", Plan: s.plan,
 	})
 	if err != nil {
 		return nil, runs.Fault(err)

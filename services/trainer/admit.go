@@ -6,16 +6,46 @@ import (
 	"fmt"
 	"slices"
 
+	"google.golang.org/protobuf/encoding/protojson"
+
 	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/runs"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
+// planTraining refuses what cannot work.
+func (s *Service) planTraining(ctx context.Context, payload []byte, run string) (runs.Plan, error) {
+	var q trainerv1.TrainDetectorRequest
+	if err := protojson.Unmarshal(payload, &q); err != nil {
+		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
+	}
+	settings, err := settingsOf(q.Training)
+	if err != nil {
+		return runs.Plan{}, err
+	}
+	return runs.Plan{Shards: 1}, s.admit(ctx, &q, settings, run)
+}
+
+// planEvaluation refuses what cannot work.
+func (s *Service) planEvaluation(ctx context.Context, payload []byte, _ string) (runs.Plan, error) {
+	var q trainerv1.EvaluateDetectorRequest
+	if err := protojson.Unmarshal(payload, &q); err != nil {
+		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
+	}
+	detector, err := s.detectors.Named(ctx, "name", q.Name)
+	if err != nil {
+		return runs.Plan{}, err
+	}
+	plan := runs.Plan{Shards: 1, Total: int64(len(q.OodDatasets) + 1)}
+	return plan, s.checkTests(ctx, detector.Classes, q.TestDataset, q.OodDatasets)
+}
+
 // admit refuses what cannot work, before anything is queued.
-func (s *Service) admit(ctx context.Context, q *trainerv1.TrainDetectorRequest, settings Settings) error {
-	if err := errors.Join(s.detectors.Free(ctx, q.DetectorId), s.deps.Runs.FreeTarget(ctx, KindTrainDetector, ood.Detectors.Name(q.DetectorId))); err != nil {
+func (s *Service) admit(ctx context.Context, q *trainerv1.TrainDetectorRequest, settings Settings, run string) error {
+	if err := errors.Join(s.detectors.Free(ctx, q.DetectorId), s.deps.Runs.FreeTarget(ctx, KindTrainDetector, ood.Detectors.Name(q.DetectorId), run)); err != nil {
 		return err
 	}
 	if q.Set != "" {

@@ -30,7 +30,7 @@ const (
 
 // TrainDetector checks the request and everything that it names, then queues it.
 func (s *Service) TrainDetector(ctx context.Context, q *trainerv1.TrainDetectorRequest) (*trainerv1.TrainDetectorResponse, error) {
-	settings, err := settingsOf(q.Training)
+	_, err := settingsOf(q.Training)
 	var c fault.Checks
 	c.That(ood.ValidID(q.DetectorId), "detector_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.DetectorId)
 	if err := fault.Join(c.Err(), err, checkSets(q.OodDatasets)); err != nil {
@@ -41,8 +41,8 @@ func (s *Service) TrainDetector(ctx context.Context, q *trainerv1.TrainDetectorR
 		return nil, err
 	}
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindTrainDetector, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: ood.Detectors.Name(q.DetectorId), Unit: "steps",
-		Admit: func(ctx context.Context) error { return s.admit(ctx, q, settings) },
+		Kind: KindTrainDetector, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload,
+		Target: ood.Detectors.Name(q.DetectorId), Unit: "steps", Plan: s.planTraining,
 	})
 	if err != nil {
 		return nil, runs.Fault(err)
@@ -54,11 +54,10 @@ func (s *Service) TrainDetector(ctx context.Context, q *trainerv1.TrainDetectorR
 func (s *Service) EvaluateDetector(ctx context.Context, q *trainerv1.EvaluateDetectorRequest) (*trainerv1.EvaluateDetectorResponse, error) {
 	var c fault.Checks
 	c.That(len(q.OodDatasets) > 0, "ood_datasets", "is empty; name at least one")
-	if err := fault.Join(c.Err(), checkSets(q.OodDatasets)); err != nil {
-		return nil, err
+	if _, err := ood.Detectors.ID(q.Name); err != nil {
+		c.Add("name", "%v", err)
 	}
-	detector, err := s.detectors.Named(ctx, "name", q.Name)
-	if err != nil {
+	if err := fault.Join(c.Err(), checkSets(q.OodDatasets)); err != nil {
 		return nil, err
 	}
 	payload, err := protojson.Marshal(q)
@@ -66,10 +65,8 @@ func (s *Service) EvaluateDetector(ctx context.Context, q *trainerv1.EvaluateDet
 		return nil, err
 	}
 	run, _, err := s.deps.Runs.Submit(ctx, runs.Spec{
-		Kind: KindEvaluateDetector, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload, Shards: 1, Target: q.Name, Unit: "sets", Total: int64(len(q.OodDatasets) + 1),
-		Admit: func(ctx context.Context) error {
-			return s.checkTests(ctx, detector.Classes, q.TestDataset, q.OodDatasets)
-		},
+		Kind: KindEvaluateDetector, RequestID: q.RequestId, Owner: auth.Owner(ctx), Options: runs.OptionsOf(q.Options), Payload: payload,
+		Target: q.Name, Unit: "sets", Total: int64(len(q.OodDatasets) + 1), Plan: s.planEvaluation,
 	})
 	if err != nil {
 		return nil, runs.Fault(err)

@@ -62,12 +62,12 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.deps.Runs.Serve(ctx, runs.Worker{
-			Kind: KindTrainDetector, Concurrency: s.cfg.Workers, Work: s.train, Finish: s.finish,
+			Kind: KindTrainDetector, Concurrency: s.cfg.Workers, Plan: s.planTraining, Work: s.train, Finish: s.finish,
 		})
 	})
 	g.Go(func() error {
 		return s.deps.Runs.Serve(ctx, runs.Worker{
-			Kind: KindEvaluateDetector, Concurrency: s.cfg.Workers, Work: s.evaluate, Finish: s.finishEvaluation,
+			Kind: KindEvaluateDetector, Concurrency: s.cfg.Workers, Plan: s.planEvaluation, Work: s.evaluate, Finish: s.finishEvaluation,
 		})
 	})
 	return g.Wait()
