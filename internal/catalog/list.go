@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -73,4 +76,46 @@ func (c *Catalog) ids(ctx context.Context, kind string) ([]string, error) {
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
+}
+
+// Revision is a document as it was for some time.
+type Revision struct {
+	Kind, ID string
+	JSON     []byte
+	Until    time.Time // when it was replaced or deleted, by the server's clock; zero: it is the document
+}
+
+// Revisions hands over every revision that the bucket holds, of all kinds. What is written meanwhile may be missing. An
+// error means that not everything was seen.
+func (c *Catalog) Revisions(ctx context.Context, yield func(Revision)) error {
+	watcher, err := c.kv.WatchAll(ctx, jetstream.IncludeHistory())
+	if err != nil {
+		return fmt.Errorf("read the history of the catalog: %w", err)
+	}
+	defer watcher.Stop()
+	last := map[string]jetstream.KeyValueEntry{} // by key: not yet handed over
+	hand := func(e jetstream.KeyValueEntry, until time.Time) {
+		if e != nil && e.Operation() == jetstream.KeyValuePut {
+			kind, id, _ := strings.Cut(e.Key(), ".")
+			yield(Revision{Kind: kind, ID: id, JSON: e.Value(), Until: until})
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("read the history of the catalog: %w", ctx.Err())
+		case e, ok := <-watcher.Updates():
+			if !ok {
+				return errors.New("read the history of the catalog: the connection ended")
+			}
+			if e == nil { // everything has come
+				for _, e := range last {
+					hand(e, time.Time{})
+				}
+				return nil
+			}
+			hand(last[e.Key()], e.Created())
+			last[e.Key()] = e
+		}
+	}
 }
