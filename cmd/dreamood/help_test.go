@@ -16,6 +16,7 @@ import (
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
+	storev1 "github.com/dreamood/dreamood/proto/dreamood/store/v1"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
@@ -83,6 +84,7 @@ func TestFieldTagsNameRequestFields(t *testing.T) {
 		"runs delete": &runv1.DeleteRunRequest{}, "runs queue": &runv1.DescribeQueueRequest{}, "runs dead list": &runv1.ListDeadLettersRequest{},
 		"runs dead show": &runv1.GetDeadLetterRequest{}, "runs dead redrive": &runv1.RedriveDeadLetterRequest{},
 	}
+	requests["gc"] = &storev1.CollectGarbageRequest{}
 	for _, command := range parser(t).Model.Leaves(false) {
 		tagged := map[string]bool{}
 		for field := range flagsByField(command) {

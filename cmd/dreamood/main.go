@@ -50,6 +50,7 @@ type CLI struct {
 	Score      ScoreCmd      `cmd:"" group:"path" help:"Say of pictures what they show and which are out of distribution."`
 
 	Runs    RunsCmd    `cmd:"" group:"look" help:"Long work: list, show, watch, cancel, pause, retry, and the queue."`
+	GC      GCCmd      `cmd:"" name:"gc" group:"look" help:"Remove blobs that nothing names any more, now."`
 	Token   TokenCmd   `cmd:"" group:"look" help:"Tokens, for servers that ask who calls."`
 	Doctor  DoctorCmd  `cmd:"" group:"look" help:"Say what is there, what is missing, and what to do about it."`
 	Version VersionCmd `cmd:"" group:"look" help:"Print the version."`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -29,6 +30,14 @@ type ServeCmd struct {
 	ClientCA string `name:"client-ca" type:"path" env:"DREAMOOD_CLIENT_CA" placeholder:"FILE" help:"Authorities of client certificates in PEM form. A certificate with the URI dreamood://ROLE/NAME says who calls; others are listed in --tokens."`
 
 	Metrics string `env:"DREAMOOD_METRICS" placeholder:"HOST:PORT" help:"Where /metrics (Prometheus), /healthz and /readyz are served over HTTP (default: nowhere). There is no authentication."`
+
+	NATSCreds string `name:"nats-creds" type:"path" env:"DREAMOOD_NATS_CREDS" placeholder:"FILE" help:"Credentials file of this process for --nats."`
+	NATSCA    string `name:"nats-tls-ca" type:"path" env:"DREAMOOD_NATS_TLS_CA" placeholder:"FILE" help:"Authorities for the connection to --nats; with --nats-listen, those of the clients."`
+	NATSCert  string `name:"nats-tls-cert" type:"path" env:"DREAMOOD_NATS_TLS_CERT" placeholder:"FILE" help:"Certificate for the connection to --nats, or of the server that --nats-listen opens."`
+	NATSKey   string `name:"nats-tls-key" type:"path" env:"DREAMOOD_NATS_TLS_KEY" placeholder:"FILE" help:"Private key of --nats-tls-cert."`
+
+	GCEvery time.Duration `name:"gc-every" default:"6h" placeholder:"TIME" help:"How often one process of the mesh removes what nothing names any more (default 6h)."`
+	GCGrace time.Duration `name:"gc-grace" default:"24h" placeholder:"TIME" help:"How long such blobs are kept where they are, and then in the trash (default 24h)."`
 
 	Provider string `default:"cpu" enum:"cpu,openvino,cuda" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino or cuda (default cpu). dreamood doctor names what is there."`
 	Threads  int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
@@ -79,7 +88,7 @@ func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
 	if !rpc.Loopback(a.Addr()) && !cfg.Authenticates() {
 		log.Warn("reachable beyond this machine, without authentication", zap.String("listen", a.Addr()))
 	}
-	if c.NATSListen != "" {
+	if c.NATSListen != "" && c.NATSCA == "" {
 		log.Warn("the embedded NATS server takes connections without authentication", zap.String("listen", c.NATSListen))
 	}
 	if addr := a.MetricsAddr(); addr != "" && !rpc.Loopback(addr) {
@@ -98,6 +107,7 @@ func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
 func (c *ServeCmd) config(credentials rpc.Credentials) app.Config {
 	return app.Config{
 		Credentials: credentials, Tokens: c.Tokens, ClientCA: c.ClientCA,
+		NATSCreds: c.NATSCreds, NATSCA: c.NATSCA, NATSCert: c.NATSCert, NATSKey: c.NATSKey, GCEvery: c.GCEvery, GCGrace: c.GCGrace,
 		Target: c.Target, Data: c.Data, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
 		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
 		Version: version, Metrics: c.Metrics,

@@ -19,11 +19,13 @@ import (
 	"github.com/dreamood/dreamood/internal/catalog"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/fit"
+	"github.com/dreamood/dreamood/internal/gc"
 	"github.com/dreamood/dreamood/internal/onnx"
 	"github.com/dreamood/dreamood/internal/rpc"
 	"github.com/dreamood/dreamood/internal/runs"
 	"github.com/dreamood/dreamood/internal/telemetry"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
+	storev1 "github.com/dreamood/dreamood/proto/dreamood/store/v1"
 )
 
 // role is what a process runs: a gRPC service and a worker.
@@ -40,6 +42,7 @@ type App struct {
 	runs    *runs.Service
 	catalog *catalog.Catalog
 	blobs   artifact.Store
+	garbage *gc.Collector
 
 	metrics  *telemetry.Metrics  // nil without a listener for them
 	scraped  *telemetry.Listener // nil without
@@ -77,6 +80,7 @@ func (a *App) open(ctx context.Context) error {
 	var err error
 	a.bus, err = bus.Open(ctx, bus.Config{
 		URL: a.cfg.NATS, Dir: filepath.Join(a.cfg.Data, "nats"), Listen: a.cfg.NATSListen, Name: "dreamood-" + a.cfg.Target, Log: a.log,
+		CredsFile: a.cfg.NATSCreds, CAFile: a.cfg.NATSCA, CertFile: a.cfg.NATSCert, KeyFile: a.cfg.NATSKey,
 	})
 	if err != nil {
 		return err
@@ -103,6 +107,12 @@ func (a *App) open(ctx context.Context) error {
 		return err
 	}
 	a.blobs = a.counted(files)
+	a.garbage, err = gc.New(ctx, gc.Config{Every: a.cfg.GCEvery, Grace: a.cfg.GCGrace, Checkpoints: a.checkpoints()}, gc.Deps{
+		JS: js, Runs: a.runs, Catalog: a.catalog, Blobs: files, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
 	if err := a.build(); err != nil {
 		return err
 	}
@@ -143,6 +153,7 @@ func (a *App) Start(context.Context) error {
 	for i, l := range listeners {
 		s := rpc.NewServer([]rpc.Config{inside, outside}[i], a.log)
 		runv1.RegisterRunServiceServer(s, runs.Server{Runs: a.runs})
+		storev1.RegisterStoreServiceServer(s, gc.Server{Collector: a.garbage})
 		longrunningpb.RegisterOperationsServer(s, runs.Operations{Server: runs.Server{Runs: a.runs}})
 		for _, r := range a.roles {
 			r.Register(s)
@@ -164,6 +175,7 @@ func (a *App) Start(context.Context) error {
 			}
 		})
 	}
+	a.working.Go(func() error { a.garbage.Run(ctx, a.cfg.Target); return nil })
 	for name, r := range a.roles {
 		a.working.Go(func() error {
 			if err := r.Run(ctx); err != nil && ctx.Err() == nil {

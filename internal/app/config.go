@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -36,6 +37,12 @@ type Config struct {
 	Credentials rpc.Credentials
 	Tokens      string // file of identities
 	ClientCA    string // PEM file: authorities of client certificates
+
+	NATSCreds                 string // credentials file of this process for the NATS server outside
+	NATSCA, NATSCert, NATSKey string // PEM files for the connection to NATS, or of the embedded server that listens
+
+	GCEvery time.Duration // between two garbage collections of the mesh; default 6 hours
+	GCGrace time.Duration // how long what nothing names is kept, twice; default 24 hours
 
 	Version string               // that the metrics name
 	Metrics string               // host:port of metrics, liveness and readiness over HTTP; "" = none
@@ -105,6 +112,18 @@ func (c Config) Validate() error {
 	}
 	if c.Tokens != "" && c.Listen != "" && c.Credentials.Cert == "" && !c.Credentials.InsecureTokens && !rpc.Loopback(c.Listen) {
 		bad("--tokens: on %s they could be read on the way; give this server a certificate with --tls-cert and --tls-key, or allow it with --insecure-tokens on a network that you trust", c.Listen)
+	}
+	if c.NATSCreds != "" && c.NATS == "" {
+		bad("--nats-creds: only a NATS server outside asks for them; name it with --nats")
+	}
+	if (c.NATSCert == "") != (c.NATSKey == "") {
+		bad("--nats-tls-cert and --nats-tls-key go together: a certificate and its private key")
+	}
+	if c.GCEvery != 0 && c.GCEvery < time.Minute {
+		bad("--gc-every %s: want at least 1m", c.GCEvery)
+	}
+	if c.GCGrace != 0 && c.GCGrace < time.Minute {
+		bad("--gc-grace %s: want at least 1m; a worker needs some time between storing a blob and naming it", c.GCGrace)
 	}
 	return errors.Join(errs...)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/dreamood/dreamood/internal/rpc"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
+	storev1 "github.com/dreamood/dreamood/proto/dreamood/store/v1"
 )
 
 // TestARunBelongsToWhoSubmittedIt goes through a whole process: token, interceptor, role, queue and back.
@@ -96,6 +97,11 @@ func TestARunBelongsToWhoSubmittedIt(t *testing.T) {
 	}{{"bob", fault.NotFound}, {"eye", fault.PermissionDenied}, {"alice", ""}} {
 		if _, err := runv1.NewRunServiceClient(dial(c.name)).CancelRun(t.Context(), &runv1.CancelRunRequest{Name: hers.Name}); fault.ReasonOf(err) != c.want {
 			t.Errorf("%s cancels the run of alice: %v", c.name, err)
+		}
+	}
+	for name, want := range map[string]fault.Reason{"alice": fault.PermissionDenied, "eye": fault.PermissionDenied, "root": ""} {
+		if _, err := storev1.NewStoreServiceClient(dial(name)).CollectGarbage(t.Context(), &storev1.CollectGarbageRequest{DryRun: true}); fault.ReasonOf(err) != want {
+			t.Errorf("%s collects garbage: %v", name, err)
 		}
 	}
 	if _, err := runv1.NewRunServiceClient(dial("root")).CancelRun(t.Context(), &runv1.CancelRunRequest{Name: his.Name}); err != nil {
