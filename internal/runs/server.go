@@ -72,8 +72,9 @@ func Fault(err error) error {
 	case errors.Is(err, ErrQueueFull):
 		return &fault.Error{Reason: fault.ResourceExhausted, Message: err.Error(), RetryAfter: 30 * time.Second, Err: err}
 	case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed),
-		errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
-		return &fault.Error{Reason: fault.Unavailable, Message: "the queue cannot be reached: " + err.Error(), RetryAfter: 5 * time.Second, Err: err}
+		errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, context.DeadlineExceeded):
+		return &fault.Error{Reason: fault.Unavailable, Message: "the queue cannot be reached: " + err.Error() +
+			" (is the NATS server up, and is there room on its disk?)", RetryAfter: 5 * time.Second, Err: err}
 	case errors.Is(err, ErrInvalid):
 		return fault.New(fault.InvalidArgument, "%w", err)
 	}
