@@ -142,6 +142,10 @@ func (w summing) work(ctx context.Context, task *runs.Task) ([]byte, error) {
 				return nil, err
 			}
 		}
+	case "long":
+		if err := wait(ctx, 2*time.Second); err != nil {
+			return nil, err
+		}
 	case "die":
 		if task.Shard == 0 {
 			_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
