@@ -41,7 +41,7 @@ func (s *Service) announce(ctx context.Context, run Run) uint64 {
 	t = &telling{revision: run.revision, done: make(chan struct{})}
 	s.tellings[run.ID] = t
 	s.mu.Unlock()
-	t.sequence = s.tell(ctx, run)
+	t.sequence = s.tell(ctx, run, "")
 	s.mu.Lock()
 	if s.tellings[run.ID] == t {
 		delete(s.tellings, run.ID)
@@ -51,7 +51,8 @@ func (s *Service) announce(ctx context.Context, run Run) uint64 {
 	return t.sequence
 }
 
-func (s *Service) tell(ctx context.Context, run Run) uint64 {
+// tell publishes the event under a name that the server takes once in dedupWindow; mark makes it another name.
+func (s *Service) tell(ctx context.Context, run Run, mark string) uint64 {
 	slim := run
 	slim.Shards, slim.Payload, slim.Dependents, slim.Final, slim.Planning = nil, nil, nil, ShardState{}, ShardState{}
 	data, err := json.Marshal(eventDoc{Run: slim, Revision: run.revision})
@@ -61,7 +62,7 @@ func (s *Service) tell(ctx context.Context, run Run) uint64 {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	id := run.ID + "." + strconv.FormatUint(run.revision, 10)
+	id := run.ID + "." + strconv.FormatUint(run.revision, 10) + mark
 	ack, err := s.js.Publish(ctx, s.eventSubject(run.ID), data, jetstream.WithMsgID(id))
 	if err != nil {
 		s.log.Warn("event is not published", zap.String("run", run.ID), zap.String("state", string(run.State)), zap.Error(err))
@@ -104,6 +105,10 @@ func (s *Service) settleEvents(ctx context.Context, id string) (Run, Event, erro
 	last, err := s.lastEvent(ctx, id)
 	if err == nil && run.State != last.Run.State && (run.State.Terminal() || run.State == Paused) {
 		s.announce(ctx, run)
+		// The server remembers the name of an event that a removal took away before it died.
+		if now, err := s.lastEvent(ctx, id); err == nil && now.Run.State != run.State {
+			s.tell(ctx, run, ".again")
+		}
 		s.point("watch.repaired")
 	}
 	return run, last, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // TestPurgeLeavesOthers pauses a run of which a worker holds a message, while an older message of another run is with a
@@ -35,4 +37,21 @@ func TestPurgeLeavesOthers(t *testing.T) {
 	serve(t, s, Worker{Kind: "dream", Work: func(context.Context, *Task) ([]byte, error) { return nil, nil }})
 	done, _ := await(t, s, bystander.ID)
 	wantState(t, done, Succeeded)
+}
+
+// TestWatchHalfRemoved watches a run whose removal died before it took the document away: it has ended, and its watchers
+// learn that at once, although the server remembers the event that is gone.
+func TestWatchHalfRemoved(t *testing.T) {
+	s := mesh(t, fast)
+	serve(t, s, Worker{Kind: "dream", Work: func(context.Context, *Task) ([]byte, error) { return nil, nil }})
+	run := submit(t, s, Spec{})
+	await(t, s, run.ID)
+	if err := s.events.Purge(t.Context(), jetstream.WithPurgeSubject(s.eventSubject(run.ID))); err != nil {
+		t.Fatal(err)
+	}
+	done, events := await(t, s, run.ID)
+	wantState(t, done, Succeeded)
+	if len(events) != 1 {
+		t.Errorf("%d events, want the end alone", len(events))
+	}
 }

@@ -157,7 +157,7 @@ func TestCluster(t *testing.T) {
 			mend()
 		},
 		"a follower is cut off": func(c *cluster) {
-			mend := c.cut(c.isolate((c.leader()+1)%3)...)
+			mend := c.cut(c.isolate((c.leader() + 1) % 3)...)
 			time.Sleep(8 * time.Second)
 			mend()
 		},

@@ -15,6 +15,8 @@ import (
 func fillQueue(s *stage) {
 	s.t.Helper()
 	s.part.Runs.MaxPending = 4
+	s.plays = script[:6] // without those that hold the queue until the client has submitted all
+	s.part.Script = s.plays
 	s.client = s.start("client", "submit.created", s.Point)
 	first := s.awaitHit("submit.created")
 	own, err := runs.New(s.t.Context(), s.part.Runs, runs.Deps{JS: s.bus.JetStream()})
