@@ -26,6 +26,8 @@ type size struct {
 	few      int // runs, when all watch few
 	events   int // per run, when events are replayed
 
+	stored int // runs that are listed
+
 	pictures int // rendered to time one; 0: a picture takes the time that was recorded last
 
 	scale plan
@@ -40,8 +42,8 @@ func full() size {
 		crews: []crew{{1, 1}, {1, 4}, {1, 16}, {4, 1}, {4, 4}}, shards: 512,
 		samples: 400, busy: 200 * time.Millisecond,
 		watchers: 1000, few: 10, events: 50,
-		pictures: 32,
-		scale:    plan{processes: 20, slots: 10, runs: 9, shards: 445, median: 3 * time.Second, spread: 0.2, every: 500 * time.Millisecond},
+		stored: 2000, pictures: 32,
+		scale: plan{processes: 20, slots: 10, runs: 9, shards: 445, median: 3 * time.Second, spread: 0.2, every: 500 * time.Millisecond},
 	}
 }
 

@@ -81,7 +81,7 @@ var parts = []struct {
 	name string
 	do   func(bench, context.Context) ([]record.Record, error)
 }{
-	{"submit", bench.submits}, {"shards", bench.shards}, {"latency", bench.latencies}, {"watch", bench.watchers},
+	{"submit", bench.submits}, {"shards", bench.shards}, {"latency", bench.latencies}, {"watch", bench.watchers}, {"list", bench.lists},
 	{"picture", bench.picture}, {"scale", bench.scale},
 }
 

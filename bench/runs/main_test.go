@@ -25,7 +25,7 @@ func tiny() size {
 		rounds: 1, clients: []int{1, 3}, submissions: 6,
 		crews: []crew{{1, 2}, {2, 1}}, shards: 70,
 		samples: 8, busy: 5 * time.Millisecond,
-		watchers: 8, few: 2, events: 20,
+		watchers: 8, few: 2, events: 20, stored: 70,
 		scale: plan{processes: 3, slots: 2, runs: 2, shards: 6, median: 100 * time.Millisecond, spread: 0.2, every: 20 * time.Millisecond,
 			ackWait: 2 * time.Second},
 	}
@@ -34,7 +34,7 @@ func tiny() size {
 // TestTiny runs every part that needs no model: each ends with all results committed, and its records are whole.
 func TestTiny(t *testing.T) {
 	b := bench{size: tiny(), folder: t.TempDir(), say: func(r record.Record) { t.Log(r.Name, r.Ours, r.Unit, r.Note) }}
-	rs, err := measure(t.Context(), "submit,shards,latency,watch,scale", b)
+	rs, err := measure(t.Context(), "submit,shards,latency,watch,list,scale", b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestTiny(t *testing.T) {
 	}
 	for _, want := range []string{
 		"submit/3", "shards/1x2", "shards/2x1", "latency/idle/p99", "latency/half-busy/p50", "watch/8-on-2/p99", "watch/8-on-8/replay",
-		"watch/8-on-2/memory", "scale/0-6-0", "scale/0-6-0-killed",
+		"list/page", "list/scan", "scale/0-6-0", "scale/0-6-0-killed",
 	} {
 		if !names["runs/"+want] {
 			t.Errorf("no record runs/%s", want)

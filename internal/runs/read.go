@@ -9,11 +9,13 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
 	defaultPage = 50
 	maxPage     = 1000
+	readAhead   = 64 // documents that List reads at once
 )
 
 // Get reads a run. ErrNotFound when there is none.
@@ -71,24 +73,44 @@ func (s *Service) List(ctx context.Context, filter Filter, pageSize int, token s
 	if token != "" {
 		end, _ = slices.BinarySearch(ids, string(before))
 	}
+	ids = ids[:end]
 	var page []Run
-	for _, id := range slices.Backward(ids[:end]) {
-		run, err := s.load(ctx, id)
-		if errors.Is(err, ErrNotFound) { // withdrawn since
-			continue
-		}
+	for len(ids) > 0 {
+		first := max(len(ids)-readAhead, 0)
+		some, err := s.loadAll(ctx, ids[first:])
 		if err != nil {
 			return nil, "", err
 		}
-		if !filter.match(&run) {
-			continue
+		for _, run := range slices.Backward(some) {
+			if run.ID == "" || !filter.match(&run) { // withdrawn or deleted since, or not asked for
+				continue
+			}
+			if len(page) == pageSize {
+				return page, base64.RawURLEncoding.EncodeToString([]byte(page[pageSize-1].ID)), nil
+			}
+			page = append(page, run)
 		}
-		if len(page) == pageSize {
-			return page, base64.RawURLEncoding.EncodeToString([]byte(page[pageSize-1].ID)), nil
-		}
-		page = append(page, run)
+		ids = ids[:first]
 	}
 	return page, "", nil
+}
+
+// loadAll reads runs, several at a time; the zero Run stands for one that is not there.
+func (s *Service) loadAll(ctx context.Context, ids []string) ([]Run, error) {
+	list := make([]Run, len(ids))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(16)
+	for i, id := range ids {
+		group.Go(func() error {
+			run, err := s.load(ctx, id)
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			list[i] = run
+			return err
+		})
+	}
+	return list, group.Wait()
 }
 
 // ids of all runs, the oldest first.
