@@ -87,10 +87,10 @@ func act(role string) error {
 	if role == "steady" {
 		return (&steady{client{runs: s, say: m.say, ids: map[string]string{}}}).play(ctx, p.Pace)
 	}
-	sum := summing{blobs: blobs, say: m.say, lingered: p.Lingered}
+	sum := summing{blobs: blobs, say: m.say, lingered: p.Lingered, failed: &sync.Map{}}
 	m.say("ready")
 	return again(ctx, func() error {
-		return s.Serve(ctx, runs.Worker{Kind: kind, Concurrency: p.Slots, Work: sum.work, Finish: sum.finish})
+		return s.Serve(ctx, runs.Worker{Kind: kind, Concurrency: p.Slots, Plan: sum.plan, Work: sum.work, Finish: sum.finish})
 	})
 }
 
@@ -187,7 +187,11 @@ func (c *client) submit(ctx context.Context, p play) error {
 		c.ids[p.Name] = id
 		return nil
 	}
-	run, _, err := c.runs.Submit(ctx, p.spec())
+	var after []string
+	if p.After != "" {
+		after = []string{c.ids[p.After]}
+	}
+	run, _, err := c.runs.Submit(ctx, p.spec(after...))
 	if err != nil {
 		return err
 	}

@@ -180,6 +180,8 @@ var provocations = map[string]func(*stage){
 	"submit.withdrawn":    fillQueue,
 	"shard.released":      func(s *stage) { tellToStop(s, "linger", "working linger") },
 	"finish.released":     func(s *stage) { tellToStop(s, "linger-finish", "finishing linger-finish") },
+	"plan.released":       func(s *stage) { tellToStop(s, "linger-plan", "planning linger-plan") },
+	"plan.exhausted":      func(s *stage) { poison(s, "die-plan") },
 	"shard.exhausted":     func(s *stage) { poison(s, "die") },
 	"finish.exhausted":    func(s *stage) { poison(s, "die-finish") },
 	"reconcile.published": loseMessages,

@@ -38,7 +38,7 @@ func fillQueue(s *stage) {
 // tellToStop sends SIGTERM to a worker in the middle of its work.
 func tellToStop(s *stage, fate, line string) {
 	s.t.Helper()
-	s.with(play{Name: fate, Shards: 1, Fate: fate, End: runs.Succeeded})
+	s.with(play{Name: fate, Shards: 1, Fate: fate, After: planned(fate), End: runs.Succeeded})
 	s.client = s.start("client")
 	worker := s.start("worker", s.Point)
 	s.awaitLine(line)
@@ -51,7 +51,7 @@ func poison(s *stage, fate string) {
 	s.t.Helper()
 	s.part.Runs.MaxAttempts = 2
 	s.part.Slots = 1 // what a worker holds besides loses an attempt, too
-	s.with(play{Name: fate, Shards: 1, Fate: fate, End: runs.Failed})
+	s.with(play{Name: fate, Shards: 1, Fate: fate, After: planned(fate), End: runs.Failed})
 	s.client = s.start("client")
 	for range s.part.Runs.MaxAttempts {
 		worker := s.start("worker", s.Point)
@@ -61,6 +61,14 @@ func poison(s *stage, fate string) {
 		s.deaths++
 	}
 	s.start("worker", s.Point)
+}
+
+// planned is the run that one has to wait for whose plan this is about.
+func planned(fate string) string {
+	if strings.HasSuffix(fate, "-plan") {
+		return "paused"
+	}
+	return ""
 }
 
 // loseMessages empties the queue before a worker looks into it.

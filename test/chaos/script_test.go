@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type play struct {
 	Pause  bool   // … and resumed
 	Delete bool   // by the client, when it has ended
 	Retry  string // it is the retry of this one
+	After  string // it waits for this one, and is planned by a worker then
 	End    runs.State
 }
 
@@ -41,18 +43,31 @@ var script = []play{
 	{Name: "paused", Shards: 2, Fate: "patient", Pause: true, End: runs.Succeeded},
 	{Name: "mended", Shards: 2, Fate: "drop-first", End: runs.Failed},
 	{Name: "second-life", Shards: 2, Retry: "mended", End: runs.Succeeded},
+	{Name: "after", Shards: 2, After: "paused", End: runs.Succeeded},
+	{Name: "after-flaky", Shards: 1, After: "paused", Fate: "flaky-plan", End: runs.Succeeded},
+	{Name: "after-dropped", Shards: 1, After: "paused", Fate: "drop-plan", End: runs.Failed},
+	{Name: "in-vain", Shards: 1, After: "cancelled", End: runs.Failed},
 	{Name: "deleted", Shards: 1, Delete: true, End: runs.Succeeded},
 }
 
-func (p play) spec() runs.Spec {
+func (p play) spec(after ...string) runs.Spec {
 	payload, err := json.Marshal(p)
 	if err != nil {
 		panic(err) // strings and numbers
 	}
-	return runs.Spec{
+	spec := runs.Spec{
 		Kind: kind, RequestID: p.Name, Owner: "ann", Payload: payload, Shards: p.Shards, Target: "sums/" + p.Name,
 		Unit: "numbers", Total: int64(p.Shards) * numbers,
 	}
+	if len(after) > 0 {
+		spec.Options.After = after
+		spec.Plan = func(context.Context, []byte, string) (runs.Plan, error) { return p.plan(), nil }
+	}
+	return spec
+}
+
+func (p play) plan() runs.Plan {
+	return runs.Plan{Shards: p.Shards, Target: "sums/" + p.Name, Unit: "numbers", Total: int64(p.Shards) * numbers}
 }
 
 // numbers are summed by one shard, and their bytes are its blob.
@@ -98,7 +113,8 @@ func (p play) origin() string { return cmp.Or(p.Retry, p.Name) }
 type summing struct {
 	blobs    artifact.Store
 	say      func(format string, args ...any)
-	lingered bool // nobody will tell this process to stop
+	lingered bool      // nobody will tell this process to stop
+	failed   *sync.Map // the plans that were flaky once in this process
 }
 
 func playOf(run runs.Run) (p play, err error) {
@@ -158,6 +174,29 @@ func (w summing) work(ctx context.Context, task *runs.Task) ([]byte, error) {
 	}
 	task.Report(numbers, numbers, "")
 	return json.Marshal(result{Blob: ref, Sum: add(data)})
+}
+
+func (w summing) plan(ctx context.Context, payload []byte, run string) (runs.Plan, error) {
+	var p play
+	if err := json.Unmarshal(payload, &p); err != nil {
+		return runs.Plan{}, runs.Drop(err)
+	}
+	w.say("planning %s", p.Name)
+	switch p.Fate {
+	case "flaky-plan":
+		if _, again := w.failed.LoadOrStore(run, true); !again {
+			return runs.Plan{}, runs.Retry(20*time.Millisecond, errors.New("flaky, as ordered"))
+		}
+	case "drop-plan":
+		return runs.Plan{}, runs.Drop(errors.New("dropped, as ordered"))
+	case "linger-plan":
+		if err := w.linger(ctx); err != nil {
+			return runs.Plan{}, err
+		}
+	case "die-plan":
+		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+	}
+	return p.plan(), nil
 }
 
 // finish sums what lies in the blobs, not what the shards said of them.

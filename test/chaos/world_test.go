@@ -180,7 +180,7 @@ func (w *world) hear(p *process, line string) {
 		if w.told != nil {
 			w.told(p, words)
 		}
-	case "working", "finishing":
+	case "working", "finishing", "planning":
 		select {
 		case w.lines <- line:
 		default: // nobody waits for one
