@@ -40,6 +40,16 @@ parity-check: ## The second half of parity, on what a test run with DREAMOOD_PAR
 	@test -e $(CACHE)/parity/.complete || { python3 -m venv $(CACHE)/parity && $(CACHE)/parity/bin/pip install -q -r tools/parity/requirements.txt && touch $(CACHE)/parity/.complete; }
 	@$(CACHE)/parity/bin/python tools/parity/detector.py out/parity sample
 
+.PHONY: chaos
+chaos: ## Kill processes and the NATS server at every point of the protocol, cut a cluster, fill disks: RECORD= the figures
+	@mkdir -p out
+	@DREAMOOD_CHAOS=$(abspath $(or $(RECORD),out/chaos.json)) $(GO) test -count 1 -timeout 40m -parallel 8 -skip TestSoak ./test/chaos
+
+.PHONY: soak
+soak: ## Half an hour with workers that come and go: RECORD= its curves, and a picture of them beside
+	@mkdir -p out
+	@DREAMOOD_SOAK=$(or $(SOAK),30m) DREAMOOD_SOAK_RECORD=$(abspath $(or $(RECORD),out/soak.json)) $(GO) test -count 1 -timeout 90m -v -run TestSoak ./test/chaos
+
 .PHONY: race
 race: setup ## Run the tests of the packages without heavy native work under the race detector
 	@$(GO) test -race -timeout 15m ./internal/bus/... ./internal/runs/... ./internal/artifact/... ./internal/catalog/... ./internal/rpc/... ./internal/dataset/... ./internal/fault/... ./internal/ood/...

@@ -61,16 +61,16 @@ func TestKills(t *testing.T) {
 		t.Run(k.name(), func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
-			s := stage{world: newWorld(t, quick), killing: k, plays: script}
+			s := &stage{world: newWorld(t, quick), killing: k, plays: script}
 			h := fnv.New64a()
 			_, _ = h.Write([]byte(k.name()))
 			s.dice = rand.New(rand.NewPCG(h.Sum64(), uint64(k.Seed)))
 			s.play()
 			v := s.judge(s.plays)
 			if problems := v.problems(); len(problems) > 0 {
-				t.Errorf("after kills at %s:\n%s", strings.Join(s.struck, ", "), strings.Join(problems, "\n"))
+				t.Errorf("after kills of %v:\n%s", s.struck, strings.Join(problems, "\n"))
 			}
-			records.add(k, s.struck, v, time.Since(began))
+			records.killing(s, v, time.Since(began))
 		})
 	}
 }
@@ -82,7 +82,7 @@ type stage struct {
 	plays  []play
 	dice   *rand.Rand
 	client *process
-	struck []string // the kills so far: who, where
+	struck []strike // the kills so far
 	deaths int      // besides, by work that kills its process
 	hit    bool     // at the point that this is about
 }
@@ -125,7 +125,7 @@ func (s *stage) play() {
 			}
 			time.Sleep(10 * time.Millisecond) // a worker is still on its way to the point
 		case <-timeout:
-			s.t.Fatalf("not over within %s: came to %s: %v, killed %q\n%s", patience, s.Point, s.hit, s.struck, s.state())
+			s.t.Fatalf("not over within %s: came to %s: %v, killed %v\n%s", patience, s.Point, s.hit, s.struck, s.state())
 		}
 	}
 }
@@ -150,7 +150,7 @@ func (s *stage) strike(h hit) {
 	default:
 		victim = victims[s.dice.IntN(len(victims))]
 	}
-	s.struck = append(s.struck, fmt.Sprintf("%s (%s)", h, victim))
+	s.struck = append(s.struck, strike{h.who.role, h.point, victim})
 	if victim != "process" {
 		s.nats.kill()
 	}

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -24,7 +25,15 @@ import (
 func TestMain(m *testing.M) {
 	role := os.Getenv("CHAOS_ROLE")
 	if role == "" {
-		goleak.VerifyTestMain(m)
+		goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+			if path := os.Getenv("DREAMOOD_CHAOS"); strings.HasSuffix(path, ".json") {
+				if err := records.write(path); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					code = 1
+				}
+			}
+			os.Exit(code)
+		}))
 		return
 	}
 	if err := act(role); err != nil {
@@ -42,5 +51,5 @@ func seeds() int {
 	return 3
 }
 
-// full says that this is `make chaos`: everything, in several seeds.
+// full says that this is `make chaos`: everything, in several seeds. DREAMOOD_CHAOS names the file of the record.
 func full() bool { return os.Getenv("DREAMOOD_CHAOS") != "" }

@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -51,6 +52,7 @@ func poison(s *stage, fate string) {
 	s.t.Helper()
 	s.part.Runs.MaxAttempts = 2
 	s.part.Slots = 1 // what a worker holds besides loses an attempt, too
+	s.plays = slices.DeleteFunc(slices.Clone(s.plays), func(p play) bool { return p.Fate == "flaky-plan" }) // once per process
 	s.with(play{Name: fate, Shards: 1, Fate: fate, After: planned(fate), End: runs.Failed})
 	s.client = s.start("client")
 	for range s.part.Runs.MaxAttempts {

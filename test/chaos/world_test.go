@@ -37,13 +37,12 @@ type hit struct {
 	point string
 }
 
-func (h hit) String() string { return h.who.name + " at " + h.point }
-
 // world is a NATS server and the processes around it.
 type world struct {
-	t    testing.TB
-	dir  string
-	part part // of every process that is started
+	t     testing.TB
+	dir   string
+	began time.Time
+	part  part // of every process that is started
 
 	nats    *process
 	bus     *bus.Bus
@@ -72,7 +71,7 @@ func bareWorld(t testing.TB, cfg runs.Config) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{
-		t: t, dir: dir, hits: make(chan hit, 64), lines: make(chan string, 1024), ids: map[string]string{},
+		t: t, dir: dir, began: time.Now(), hits: make(chan hit, 64), lines: make(chan string, 1024), ids: map[string]string{},
 		part: part{Blobs: filepath.Join(dir, "blobs"), Runs: cfg, Script: script, Slots: 2, URL: "nats://" + freeAddress(t)},
 	}
 	var err error
