@@ -86,6 +86,11 @@ lint: tools ## gofmt, go vet, staticcheck, buf lint and breaking; fails when gen
 	@rm -rf $(CACHE)/stale && $(BUF) generate -o $(CACHE)/stale
 	@diff -r -q -x '*.proto' proto $(CACHE)/stale/proto || { echo "generated code is stale: run make generate"; exit 1; }
 
+.PHONY: alerts
+alerts: ## Check and test the Prometheus rules (needs promtool; Debian: apt-get install prometheus)
+	@command -v promtool >/dev/null || { echo "make: promtool is missing; it comes with Prometheus"; exit 1; }
+	@cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
+
 .PHONY: bench
 bench: bench-kernels bench-sampler bench-runs ## Run every benchmark against its peers, then print all records
 	@$(GO) run ./bench/table

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dreamood/dreamood/internal/ood"
+	"github.com/dreamood/dreamood/internal/rpc"
+	"github.com/dreamood/dreamood/internal/telemetry"
 )
 
 // Session is what a command works with: the global flags, the streams, and the connection to the server.
@@ -19,6 +21,8 @@ type Session struct {
 
 	dial func(addr string) (*grpc.ClientConn, error) // nil: by the flags
 	open *grpc.ClientConn
+
+	tracing *telemetry.Tracing // nil or the zero value: none
 }
 
 // conn is the connection to --server. It connects at the first call.
@@ -30,7 +34,9 @@ func (s *Session) conn() (grpc.ClientConnInterface, error) {
 			if err != nil {
 				return nil, err
 			}
-			dial = func(addr string) (*grpc.ClientConn, error) { return s.credentials(log).Dial(addr) }
+			dial = func(addr string) (*grpc.ClientConn, error) {
+				return s.credentials(log).Dial(addr, rpc.Traced(s.tracing.Provider()))
+			}
 		}
 		conn, err := dial(s.Server)
 		if err != nil {

@@ -24,10 +24,11 @@ const defaultServer = "127.0.0.1:7460"
 
 // Globals are the flags that every command takes.
 type Globals struct {
-	Server   string `default:"${server}" env:"DREAMOOD_SERVER" placeholder:"HOST:PORT" help:"Server to talk to; in a mesh of several processes, one that runs the role asked (default ${server})."`
-	Output   string `default:"text" enum:"text,json" help:"Form of results: text, or json with one object per line (default text)."`
-	LogLevel string `default:"info" enum:"debug,info,warn,error" help:"Least severe log line that serve and demo write: debug, info, warn or error (default info)."`
-	Quiet    bool   `short:"q" help:"No progress and no hints, only results and errors."`
+	Server    string `default:"${server}" env:"DREAMOOD_SERVER" placeholder:"HOST:PORT" help:"Server to talk to; in a mesh of several processes, one that runs the role asked (default ${server})."`
+	Output    string `default:"text" enum:"text,json" help:"Form of results: text, or json with one object per line (default text)."`
+	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"Least severe log line that serve and demo write: debug, info, warn or error (default info)."`
+	TraceFile string `type:"path" env:"DREAMOOD_TRACE_FILE" placeholder:"FILE" help:"Append OpenTelemetry spans to this file, for dreamood trace show; processes may share it. OTEL_EXPORTER_OTLP_ENDPOINT sends them to a collector."`
+	Quiet     bool   `short:"q" help:"No progress and no hints, only results and errors."`
 
 	SecurityFlags `embed:"" group:"security"`
 }
@@ -52,6 +53,7 @@ type CLI struct {
 	Runs    RunsCmd    `cmd:"" group:"look" help:"Long work: list, show, watch, cancel, pause, retry, and the queue."`
 	GC      GCCmd      `cmd:"" name:"gc" group:"look" help:"Remove blobs that nothing names any more, now."`
 	Token   TokenCmd   `cmd:"" group:"look" help:"Tokens, for servers that ask who calls."`
+	Trace   TraceCmd   `cmd:"" group:"look" help:"Where the time of a call or a run went, as a picture."`
 	Doctor  DoctorCmd  `cmd:"" group:"look" help:"Say what is there, what is missing, and what to do about it."`
 	Version VersionCmd `cmd:"" group:"look" help:"Print the version."`
 }
@@ -92,8 +94,12 @@ func run(ctx context.Context, args []string, out, errs io.Writer, dial func(addr
 		return s.reportUsage(err)
 	}
 	defer s.close()
-	kctx.BindTo(ctx, (*context.Context)(nil))
-	err = kctx.Run(s)
+	ctx, end, err := s.startTracing(ctx, kctx.Selected().FullPath(), cli.Serve.Target)
+	if err == nil {
+		kctx.BindTo(ctx, (*context.Context)(nil))
+		err = kctx.Run(s)
+		end(err)
+	}
 	if err == nil && sink.err != nil {
 		err = sink.err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/dreamood/dreamood/internal/app"
@@ -73,7 +74,7 @@ func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
 		return err
 	}
 	defer log.Sync()
-	cfg := c.config(s.credentials(log))
+	cfg := c.config(s.credentials(log), s.tracing.Provider())
 	if err := cfg.Validate(); err != nil {
 		return usage("%w", err)
 	}
@@ -104,13 +105,13 @@ func (c *ServeCmd) Run(ctx context.Context, s *Session) (err error) {
 	return err
 }
 
-func (c *ServeCmd) config(credentials rpc.Credentials) app.Config {
+func (c *ServeCmd) config(credentials rpc.Credentials, tracing trace.TracerProvider) app.Config {
 	return app.Config{
 		Credentials: credentials, Tokens: c.Tokens, ClientCA: c.ClientCA,
 		NATSCreds: c.NATSCreds, NATSCA: c.NATSCA, NATSCert: c.NATSCert, NATSKey: c.NATSKey, GCEvery: c.GCEvery, GCGrace: c.GCGrace,
 		Target: c.Target, Data: c.Data, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
 		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
-		Version: version, Metrics: c.Metrics,
+		Version: version, Metrics: c.Metrics, Tracing: tracing,
 	}
 }
 

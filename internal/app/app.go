@@ -199,7 +199,7 @@ func (a *App) Addr() string {
 }
 
 // Dial connects inside the process to all roles of this app.
-func (a *App) Dial() (*grpc.ClientConn, error) { return a.local.Dial() }
+func (a *App) Dial() (*grpc.ClientConn, error) { return a.local.Dial(rpc.Traced(a.cfg.Tracing)) }
 
 // Wait waits until ctx ends or a role fails, then closes.
 func (a *App) Wait(ctx context.Context) error {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
+
+	"github.com/dreamood/dreamood/internal/stage"
 )
 
 // renderBatch renders items together. Where the U-Net is made for one batch
@@ -14,10 +17,13 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 		items = slices.Concat(items, slices.Repeat(items[n-1:], p.batch-n))
 	}
 	guided := opts.Guidance > 1
+	encoded := stage.Begin(ctx, "text_encoder")
 	states, err := p.encode(ctx, items, guided)
 	if err != nil {
 		return nil, err
 	}
+	encoded(int64(n), 0)
+	denoised := stage.Begin(ctx, "denoise")
 	d, err := p.unet.denoiser(states)
 	if err != nil {
 		return nil, err
@@ -27,12 +33,19 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 	if err != nil {
 		return nil, err
 	}
-	if err := p.denoise(ctx, d, latents, guided, opts, progress); err != nil {
+	calls, err := p.denoise(ctx, d, latents, guided, opts, progress)
+	if err != nil {
 		return nil, err
 	}
+	denoised(calls.count, calls.busy)
 	size := p.latentSize()
 	shape := []int64{int64(n), int64(p.unet.channels), int64(p.unet.height), int64(p.unet.width)}
-	return p.vae.decode(ctx, latents[:n*size], shape)
+	decoded := stage.Begin(ctx, "vae")
+	images, err := p.vae.decode(ctx, latents[:n*size], shape)
+	if err == nil {
+		decoded(int64(n), 0)
+	}
+	return images, err
 }
 
 // encode returns the text embeddings of a batch, [B, L, H], or [2B, L, H] with
@@ -89,10 +102,10 @@ func (p *Pipeline) initialNoise(items []Item) ([]float32, error) {
 // denoise leads the latents, in place, through all timesteps, with
 // classifier-free guidance (Ho and Salimans 2022, equation 6 as Stable
 // Diffusion scales it: 1 is no guidance).
-func (p *Pipeline) denoise(ctx context.Context, d *denoiser, latents []float32, guided bool, opts Options, progress func()) error {
+func (p *Pipeline) denoise(ctx context.Context, d *denoiser, latents []float32, guided bool, opts Options, progress func()) (calls unetCalls, err error) {
 	scheduler, err := NewScheduler(p.scheduler, opts.Scheduler, opts.Steps)
 	if err != nil {
-		return err
+		return calls, err
 	}
 	n := len(latents)
 	for _, t := range scheduler.Timesteps() {
@@ -100,19 +113,27 @@ func (p *Pipeline) denoise(ctx context.Context, d *denoiser, latents []float32, 
 		if guided {
 			copy(d.sample.values[n:], latents)
 		}
+		began := time.Now()
 		out, err := d.predict(ctx, t)
 		if err != nil {
-			return err
+			return calls, err
 		}
+		calls.count, calls.busy = calls.count+1, calls.busy+time.Since(began)
 		if guided {
 			out = guide(out[:n], out[n:], float32(opts.Guidance))
 		}
 		if err := scheduler.Step(out, t, latents); err != nil {
-			return err
+			return calls, err
 		}
 		progress()
 	}
-	return nil
+	return calls, nil
+}
+
+// unetCalls are the calls of the U-Net for one batch, and the time in them.
+type unetCalls struct {
+	count int64
+	busy  time.Duration
 }
 
 // guide moves the prediction without the prompt towards the one with it by the

@@ -80,7 +80,9 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 	var sum Point
 	var n float64
 	saved := time.Now()
+	epoch := epochClock{ctx: ctx, size: int64(loader.StepsPerEpoch())}
 	for {
+		epoch.begin()
 		batch, err := loader.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			break
@@ -89,10 +91,12 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 			return nil, err
 		}
 		rate := train.OneCycleRate(batch.Step, int(total), train.Cycle{Peak: cfg.Peak, Warmup: 0.25})
+		began := time.Now()
 		losses, err := t.Step(ctx, train.Batch{Images: rows(batch), Labels: labels(batch.Labels)}, rate)
 		if err != nil {
 			return nil, err
 		}
+		epoch.stepped(t.Steps(), time.Since(began))
 		sum.Total, sum.CE, sum.OOD, n = sum.Total+losses.Total, sum.CE+losses.CE, sum.OOD+losses.OOD, n+1
 		if step := t.Steps(); step%stride == 0 || step == total {
 			curve = append(curve, Point{step, sum.Total / n, sum.CE / n, sum.OOD / n})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/philox"
+	"github.com/dreamood/dreamood/internal/stage"
 )
 
 // Decoding says how embeddings become pictures; see Rendering in generator.proto. All is set.
@@ -57,13 +58,14 @@ func Render(ctx context.Context, p *diffusion.Pipeline, work []Work, d Decoding,
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Rendered, len(work))
+	out, encoded := make([]Rendered, len(work)), stage.Begin(ctx, "png")
 	for i, picture := range pictures {
 		if out[i], err = encode(picture); err != nil {
 			return nil, fmt.Errorf("picture %d of class %q: %w", work[i].Index, work[i].Class, err)
 		}
 		out[i].Prompt = items[i].Prompt
 	}
+	encoded(int64(len(out)), 0)
 	return out, nil
 }
 

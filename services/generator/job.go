@@ -9,6 +9,7 @@ import (
 
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/fault"
+	"github.com/dreamood/dreamood/internal/stage"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
@@ -37,6 +38,7 @@ func (j job) each(ctx context.Context, segments []segment, report func(done floa
 	}
 	var work []Work
 	var records []*generatorv1.PictureRecord
+	found := stage.Begin(ctx, "embeddings")
 	for _, s := range segments {
 		w, r, err := j.embeddings(ctx, s)
 		if err != nil {
@@ -44,6 +46,7 @@ func (j job) each(ctx context.Context, segments []segment, report func(done floa
 		}
 		work, records = append(work, w...), append(records, r...)
 	}
+	found(int64(len(work)), 0)
 	done := 0
 	for len(work) > 0 {
 		n := min(j.model.Batch(), len(work))

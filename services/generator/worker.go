@@ -13,6 +13,7 @@ import (
 
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
+	"github.com/dreamood/dreamood/internal/stage"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
 
@@ -51,10 +52,12 @@ func (s *Service) work(ctx context.Context, t *runs.Task) ([]byte, error) {
 	if err != nil {
 		return nil, runs.Drop(err)
 	}
+	loaded := stage.Begin(ctx, "load_model")
 	model, err := s.model(space, decoding)
 	if err != nil {
 		return nil, err
 	}
+	loaded(0, 0)
 	var labels []int
 	names := classNames(space)
 	for _, class := range q.Classes {
