@@ -65,8 +65,10 @@ func (s *Service) Submit(ctx context.Context, spec Spec) (Run, bool, error) {
 		return Run{}, false, err
 	}
 	s.point("submit.reserved")
-	if found, err := s.Get(ctx, id); !errors.Is(err, ErrNotFound) {
-		return found, false, err
+	if id != run.ID { // the request was here before
+		if found, err := s.Get(ctx, id); !errors.Is(err, ErrNotFound) {
+			return found, false, err
+		}
 	}
 	run.ID, run.Origin = id, id
 	span.SetAttributes(attribute.String("dreamood.run", id), attribute.Int("dreamood.shards", run.ShardCount))
