@@ -46,8 +46,10 @@ func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
 		case u.Attempt >= d.s.cfg.MaxAttempts:
 			err := fmt.Errorf("%s: attempt %d of %d never came back: its process (%s) died or hung",
 				unitName(unit), u.Attempt, d.s.cfg.MaxAttempts, u.Worker)
-			run.Failure = &Failure{Reason: d.s.reason(err), Message: err.Error()}
+			run.Failure, run.Dead = &Failure{Reason: d.s.reason(err), Message: err.Error()}, &dead{Unit: unit}
 			run.end(Failed, d.s.now())
+			return nil
+		case run.expire(d.s.now()):
 			return nil
 		}
 		u.Claim, u.Worker, u.Pauses = a.token, d.s.cfg.Process, run.Pauses
@@ -110,6 +112,8 @@ func (a *attempt) settle(ctx, workCtx context.Context, err error, commit func(*R
 		a.lost(after, err)
 	case isDrop(err):
 		a.fail(after, err)
+	case errors.Is(end, ErrStalled):
+		a.retry(after, end)
 	case ctx.Err() != nil, errors.Is(end, ErrPaused):
 		a.release(after)
 	default:
@@ -137,16 +141,23 @@ func (a *attempt) change(ctx context.Context, f func(*Run, *ShardState) error) (
 // retry gives the shard another attempt after a back-off, or fails the run when there is none left.
 func (a *attempt) retry(ctx context.Context, err error) {
 	attempts := a.run.unit(a.unit).Attempt
-	if attempts >= a.s.cfg.MaxAttempts {
+	since, aways := a.away(err)
+	free := aways > 0 && a.s.now().Sub(since) < a.s.cfg.AwayFor // the work itself was not tried
+	if attempts >= a.s.cfg.MaxAttempts && !free {
 		a.fail(ctx, err)
 		return
 	}
-	wait := a.s.cfg.delay(attempts, err)
+	wait := a.s.cfg.delay(max(attempts, aways), err)
 	run, lost := a.change(ctx, func(run *Run, u *ShardState) error {
 		a.report.apply(run, a.unit)
-		u.Claim, u.Error = "", clip(err.Error(), 256)
-		run.Progress.Message = clip(fmt.Sprintf("%s: attempt %d of %d: %v; again in %s",
-			unitName(a.unit), attempts, a.s.cfg.MaxAttempts, err, wait.Round(100*time.Millisecond)), 1024)
+		u.Claim, u.Error, u.AwaySince, u.Aways = "", clip(err.Error(), 256), since, aways
+		which := fmt.Sprintf("attempt %d of %d", attempts, a.s.cfg.MaxAttempts)
+		if free {
+			u.Attempt--
+			which = "not counted"
+		}
+		run.Progress.Message = clip(fmt.Sprintf("%s: %s: %v; again in %s",
+			unitName(a.unit), which, err, wait.Round(100*time.Millisecond)), 1024)
 		return nil
 	})
 	if lost != nil {
@@ -159,11 +170,24 @@ func (a *attempt) retry(ctx context.Context, err error) {
 	a.giveBack(wait)
 }
 
+// away counts the attempts in a row that failed because another service is away, and says since when.
+func (a *attempt) away(err error) (since time.Time, count int) {
+	if !isAway(err) {
+		return time.Time{}, 0
+	}
+	u := a.run.unit(a.unit)
+	if u.Aways == 0 {
+		return a.s.now(), 1
+	}
+	return u.AwaySince, u.Aways + 1
+}
+
 // fail ends the run.
 func (a *attempt) fail(ctx context.Context, err error) {
 	run, lost := a.change(ctx, func(run *Run, u *ShardState) error {
 		u.Error = clip(err.Error(), 256)
 		run.Failure = &Failure{Reason: a.s.reason(err), Message: clip(fmt.Sprintf("%s, attempt %d: %v", unitName(a.unit), u.Attempt, err), 4096)}
+		run.Dead = &dead{Unit: a.unit, Stack: stackOf(err)}
 		run.end(Failed, a.s.now())
 		return nil
 	})

@@ -28,7 +28,11 @@ type Config struct {
 	MaxAttempts int           // of one shard; default 3
 	Backoff     time.Duration // before the second attempt, doubled for each further one, with jitter; default 2 s
 	MaxBackoff  time.Duration // default 1 min
-	CommitWait  time.Duration // how long a commit is tried while the queue cannot be reached; default AckWait
+	// ResourceBackoff takes the place of Backoff after a lack of memory or disk; at most ten times that. Default 30 s.
+	ResourceBackoff time.Duration
+	// AwayFor is how long attempts that fail because another service is away count nothing. Default 30 min.
+	AwayFor    time.Duration
+	CommitWait time.Duration // how long a commit is tried while the queue cannot be reached; default AckWait
 
 	MaxPending     int           // shards waiting or worked on per kind; more give ErrQueueFull; default 10,000
 	LaneIdle       time.Duration // a lane that has been empty for so long is removed until it is needed again; default 1 h
@@ -37,6 +41,9 @@ type Config struct {
 	ReconcileEvery time.Duration // default 30 s
 	EventAge       time.Duration // how long events are kept; default 7 days
 	EventsPerRun   int           // how many are kept, the newest; default 2,000
+	// KeepRuns is how long the record of a run stays after its end, with its events, request id and dead letter. Default
+	// 30 days; negative: for ever.
+	KeepRuns time.Duration
 }
 
 // Deps are what a Service works with.
@@ -70,6 +77,9 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.ReconcileEvery, 30*time.Second)
 	setDefault(&c.EventAge, 7*24*time.Hour)
 	setDefault(&c.EventsPerRun, 2000)
+	setDefault(&c.ResourceBackoff, 30*time.Second)
+	setDefault(&c.AwayFor, 30*time.Minute)
+	setDefault(&c.KeepRuns, 30*24*time.Hour)
 	return c
 }
 
@@ -101,6 +111,7 @@ func (c Config) validate() error {
 		{"ack wait", c.AckWait}, {"heartbeat", c.Heartbeat}, {"back-off", c.Backoff}, {"max back-off", c.MaxBackoff},
 		{"commit wait", c.CommitWait}, {"lane idle", c.LaneIdle}, {"poll", c.Poll}, {"report every", c.ReportEvery},
 		{"reconcile every", c.ReconcileEvery}, {"event age", c.EventAge},
+		{"resource back-off", c.ResourceBackoff}, {"away for", c.AwayFor},
 	}
 	for _, d := range durations {
 		require(d.value >= time.Millisecond, "%s %s: want at least 1ms", d.name, d.value)

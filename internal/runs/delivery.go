@@ -171,6 +171,13 @@ func (d *delivery) abandon(ctx context.Context, run Run) {
 			d.log.Error("abandon", zap.Error(err))
 		}
 	}
+	if run.Dead != nil && d.shard == run.deadShard() {
+		if err := d.s.bury(ctx, run); err != nil {
+			d.log.Warn("dead letter is not written yet", zap.Error(err))
+			d.giveBack(jitter(d.s.cfg.Backoff)) // and written when the message comes again
+			return
+		}
+	}
 	d.s.point("message.dead")
 	d.ack(ctx)
 }

@@ -54,7 +54,7 @@ func (s *Service) announce(ctx context.Context, run Run) uint64 {
 // tell publishes the event under a name that the server takes once in dedupWindow; mark makes it another name.
 func (s *Service) tell(ctx context.Context, run Run, mark string) uint64 {
 	slim := run
-	slim.Shards, slim.Payload, slim.Dependents, slim.Final, slim.Planning = nil, nil, nil, ShardState{}, ShardState{}
+	slim.Shards, slim.Payload, slim.Dependents, slim.Dead, slim.Final, slim.Planning = nil, nil, nil, nil, ShardState{}, ShardState{}
 	data, err := json.Marshal(eventDoc{Run: slim, Revision: run.revision})
 	if err != nil {
 		s.log.Error("encode event", zap.String("run", run.ID), zap.Error(err))

@@ -1,8 +1,11 @@
 package runs
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dreamood/dreamood/internal/fault"
@@ -29,6 +32,8 @@ var (
 	ErrFenced = errors.New("another worker has the shard")
 	// ErrPaused means that the run was paused. The shard goes back without counting an attempt; keep what is done.
 	ErrPaused = errors.New("the run is paused")
+	// ErrStalled means that the task has not reported anything for Worker.Stall. It counts as an attempt.
+	ErrStalled = errors.New("no progress")
 )
 
 type retryError struct {
@@ -55,15 +60,43 @@ func isDrop(err error) bool {
 	return errors.As(err, &drop) || fault.Permanent(err)
 }
 
+// isAway says that another service or the queue could not be reached: the work itself was not tried.
+func isAway(err error) bool {
+	return fault.ReasonOf(err) == fault.Unavailable || unreachable(err) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// isResource says that memory, disk or another limit was exhausted, which takes a while to become free. Native libraries
+// say it only in words.
+func isResource(err error) bool {
+	for _, exhausted := range []error{syscall.ENOSPC, syscall.ENOMEM, syscall.EDQUOT} {
+		if errors.Is(err, exhausted) {
+			return true
+		}
+	}
+	if fault.ReasonOf(err) == fault.ResourceExhausted {
+		return true
+	}
+	words := strings.ToLower(err.Error())
+	return strings.Contains(words, "out of memory") || strings.Contains(words, "failed to allocate memory") || strings.Contains(words, "alloc_failed")
+}
+
 // delay is the wait before the next attempt, after so many.
 func (c Config) delay(attempt int, err error) time.Duration {
+	first, most := c.Backoff, c.MaxBackoff
+	if isResource(err) {
+		first, most = c.ResourceBackoff, max(10*c.ResourceBackoff, c.MaxBackoff)
+	}
+	wait := most
+	if attempt < 20 { // further doubling would overflow
+		wait = min(first<<max(attempt-1, 0), most)
+	}
+	var known *fault.Error
+	if errors.As(err, &known) {
+		wait = max(wait, min(known.RetryAfter, 10*most))
+	}
 	var retry *retryError
-	wait := c.MaxBackoff
-	switch {
-	case errors.As(err, &retry):
+	if errors.As(err, &retry) {
 		wait = retry.after
-	case attempt < 20: // further doubling would overflow
-		wait = min(c.Backoff<<max(attempt-1, 0), c.MaxBackoff)
 	}
 	return jitter(wait)
 }

@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ func (a *attempt) hold(ctx context.Context, task *Task) (workCtx context.Context
 	workCtx, cancel := context.WithCancelCause(ctx)
 	workCtx = logs.With(workCtx, zap.String("run", a.id), zap.String("kind", a.w.Kind), zap.Int("shard", a.shard), zap.Int("attempt", a.run.unit(a.unit).Attempt))
 	active, inactive := a.s.begin(a.w.Kind)
+	task.Touch()
 	l := &lease{attempt: a, task: task, cancel: cancel, activity: active, pace: pace(&a.run)}
 	held, stop := context.WithCancel(context.WithoutCancel(ctx)) // a shutdown does not end the lease, the work's return does
 	var keeper sync.WaitGroup
@@ -49,12 +51,17 @@ func (l *lease) keep(ctx context.Context) {
 	defer beat.Stop()
 	flush := time.NewTimer(l.s.untilReport())
 	defer flush.Stop()
+	limit := time.NewTimer(l.s.untilLimit(&l.run))
+	defer limit.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-rung:
 			l.hear(ctx)
+		case <-limit.C:
+			l.expire(ctx)
+			limit.Reset(time.Second)
 		case <-beat.C:
 			l.beat(ctx)
 		case <-flush.C:
@@ -134,8 +141,22 @@ func (l *lease) holds(run *Run) bool {
 	return !run.State.Terminal() && !u.Done && u.Claim == l.token
 }
 
-// beat looks at the document and, while the shard is still ours, extends the lease.
+// expire ends a run whose time is up, and with it the work.
+func (l *lease) expire(ctx context.Context) {
+	run, err := l.s.expire(ctx, l.id)
+	if err != nil {
+		l.log.Warn("run is not ended at its time limit yet", zap.Error(err))
+		return
+	}
+	l.judge(&run)
+}
+
+// beat looks at the document and, while the shard is still ours and gets on, extends the lease.
 func (l *lease) beat(ctx context.Context) {
+	if quiet := l.task.quiet(); l.w.Stall > 0 && quiet > l.w.Stall {
+		l.cancel(fmt.Errorf("%w for %s", ErrStalled, quiet.Round(time.Second)))
+		return
+	}
 	run, err := l.s.load(ctx, l.id)
 	switch {
 	case err == nil:

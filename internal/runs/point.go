@@ -34,6 +34,9 @@ var points = []string{
 	"retry.reserved",   // the old run names the new one; there is no document yet
 	"delete.emptied",   // events and request id are gone; the document is still there
 
+	"expired.written", // the time of the run is up, it has failed; no event
+	"dead.written",    // the dead letter is there; its message is still in the queue
+
 	"dependent.waits",    // a run has ended; one that waits for it does not know yet
 	"dependent.released", // the document of the one that waits knows; no event, no messages
 

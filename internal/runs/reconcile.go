@@ -17,14 +17,19 @@ const freshRun = 2 * time.Second
 // reconcile is one pass over the runs that have not ended: shards that wait without a message get one. Several
 // processes may do it at the same time.
 func (s *Service) reconcile(ctx context.Context) error {
-	open, err := s.unfinished(ctx)
+	open, old, err := s.survey(ctx)
 	if err != nil {
 		return err
 	}
-	var problems []error
+	problems := []error{s.removeOld(ctx, open, old)}
 	for _, run := range open {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if s.untilLimit(&run) <= 0 {
+			_, err := s.expire(ctx, run.ID)
+			problems = append(problems, err)
+			continue
 		}
 		if age := s.now().Sub(run.Updated); age >= 0 && age < freshRun {
 			continue
@@ -39,36 +44,67 @@ func (s *Service) reconcile(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-// unfinished reads the runs that have not ended, in one stream.
+// removeOld removes the records of runs that ended long ago, but of none that another still waits for.
+func (s *Service) removeOld(ctx context.Context, open, old []Run) error {
+	awaited := map[string]bool{}
+	for _, run := range open {
+		for _, id := range run.WaitingFor {
+			awaited[id] = true
+		}
+	}
+	var problems []error
+	for _, run := range old {
+		if ctx.Err() != nil || awaited[run.ID] {
+			continue
+		}
+		if err := s.remove(ctx, run); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		s.log.Info("run removed", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Time("ended", run.Ended))
+	}
+	return errors.Join(problems...)
+}
+
+// unfinished reads the runs that have not ended.
 func (s *Service) unfinished(ctx context.Context) ([]Run, error) {
+	open, _, err := s.survey(ctx)
+	return open, err
+}
+
+// survey reads all runs in one stream and returns those that have not ended, and those that ended longer ago than
+// Config.KeepRuns.
+func (s *Service) survey(ctx context.Context) (open, old []Run, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watcher, err := s.docs.Watch(ctx, runKey("*"), jetstream.IgnoreDeletes())
 	if err != nil {
-		return nil, fmt.Errorf("read runs: %w", err)
+		return nil, nil, fmt.Errorf("read runs: %w", err)
 	}
 	defer watcher.Stop()
-	var open []Run
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		case <-time.After(askWait): // nothing more comes: the queue cannot be reached
-			return nil, fmt.Errorf("read runs: %w", context.DeadlineExceeded)
+			return nil, nil, fmt.Errorf("read runs: %w", context.DeadlineExceeded)
 		case entry, ok := <-watcher.Updates():
 			if !ok {
-				return nil, errors.New("read runs: the connection was closed")
+				return nil, nil, errors.New("read runs: the connection was closed")
 			}
 			if entry == nil { // all that there is now
-				return open, nil
+				return open, old, nil
 			}
 			run, err := decode(entry)
 			if err != nil {
 				s.log.Error("unreadable run", zap.Error(err))
 				continue
 			}
-			if !run.State.Terminal() {
+			switch {
+			case !run.State.Terminal():
 				open = append(open, run)
+			case s.cfg.KeepRuns >= 0 && s.now().Sub(run.Ended) > s.cfg.KeepRuns:
+				old = append(old, run)
 			}
 		}
 	}

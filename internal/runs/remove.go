@@ -44,6 +44,9 @@ func (s *Service) remove(ctx context.Context, run Run) error {
 	if err := s.events.Purge(ctx, jetstream.WithPurgeSubject(s.eventSubject(run.ID))); err != nil {
 		return fmt.Errorf("remove the events of run %s: %w", run.ID, err)
 	}
+	if err := s.dead.Purge(ctx, jetstream.WithPurgeSubject(s.deadSubject("*", run.ID, "*"))); err != nil {
+		return fmt.Errorf("remove the dead letter of run %s: %w", run.ID, err)
+	}
 	if err := s.unreserve(ctx, run); err != nil {
 		return fmt.Errorf("remove the request id of run %s: %w", run.ID, err)
 	}

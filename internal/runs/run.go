@@ -103,6 +103,7 @@ type Run struct {
 	Progress        Progress `json:"progress"`
 	Result          string   `json:"result,omitempty"`
 	Failure         *Failure `json:"failure,omitempty"`
+	Dead            *dead    `json:"dead,omitempty"` // the shard that the run failed of; not in events
 	CancelRequested bool     `json:"cancel_requested,omitempty"`
 	Attempts        int      `json:"attempts,omitempty"` // begun over all units, without those that were given back
 
@@ -136,6 +137,9 @@ type ShardState struct {
 	Total   int64  `json:"total,omitempty"`
 	Result  []byte `json:"result,omitempty"` // what Work returned
 	Error   string `json:"error,omitempty"`  // of the last attempt that failed
+
+	AwaySince time.Time `json:"away_since,omitzero"` // since when attempts fail because another service is away
+	Aways     int       `json:"aways,omitempty"`     // how many did since
 }
 
 // Progress of a run, summed over its shards.

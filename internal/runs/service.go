@@ -38,6 +38,7 @@ type Service struct {
 	hub     *hub               // hears events
 	readers chan struct{}      // holds one of each watcher that reads old events
 	events  jetstream.Stream
+	dead    jetstream.Stream // see dead.go
 
 	mu       sync.Mutex
 	queues   map[string]*queue   // by kind
@@ -81,6 +82,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the stream of run events: %w", err)
+	}
+	if err := s.openDead(ctx); err != nil {
+		return nil, err
 	}
 	for _, kind := range cfg.Kinds {
 		if _, err := s.queue(ctx, kind); err != nil {

@@ -24,6 +24,11 @@ type Worker struct {
 	// the run and the shard, and side effects must bear repetition.
 	Work func(ctx context.Context, task *Task) (result []byte, err error)
 
+	// Stall is how long a task may go without Report or Touch. After that its lease is no longer extended and its context
+	// ends with ErrStalled, which counts as an attempt: work that hangs does not keep its shard. It also bounds one call
+	// of Plan or Finish. 0: no limit.
+	Stall time.Duration
+
 	// Plan plans the runs of this kind that had to wait for others: see Spec.Plan. Its error means what Work's does.
 	Plan Planner
 
@@ -45,6 +50,21 @@ type Task struct {
 
 	mu     sync.Mutex
 	report report
+	heard  time.Time // when it last showed that it gets on
+}
+
+// Touch shows that the task gets on, where there is nothing to report: see Worker.Stall.
+func (t *Task) Touch() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.heard = time.Now()
+}
+
+// quiet is for how long the task has shown nothing.
+func (t *Task) quiet() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Since(t.heard)
 }
 
 // report is what a task said last.
@@ -59,6 +79,7 @@ type report struct {
 func (t *Task) Report(done, total int64, message string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.heard = time.Now()
 	t.report = report{fresh: true, done: done, total: total, message: clip(message, 1024)}
 }
 

@@ -3,6 +3,7 @@ package embedder
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -18,6 +19,9 @@ import (
 
 // KindTrainSpace is the kind of runs that train a space.
 const KindTrainSpace = "train-space"
+
+// stall is how long a shard may show no progress: the longest step is far shorter, even on a slow processor.
+const stall = 30 * time.Minute
 
 // Deps are what the role needs.
 type Deps struct {
@@ -57,6 +61,6 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { embedderv1.RegisterEmbedde
 func (s *Service) Run(ctx context.Context) error {
 	defer s.encoders.Close()
 	return s.deps.Runs.Serve(ctx, runs.Worker{
-		Kind: KindTrainSpace, Concurrency: s.cfg.Workers, Plan: s.plan, Work: s.work, Finish: s.finish,
+		Kind: KindTrainSpace, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.plan, Work: s.work, Finish: s.finish,
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -19,6 +20,9 @@ import (
 
 // KindRenderSet is the kind of runs that render a set.
 const KindRenderSet = "render-set"
+
+// stall is how long a shard may show no progress: the longest step is far shorter, even on a slow processor.
+const stall = 15 * time.Minute
 
 // Deps are what the role needs.
 type Deps struct {
@@ -57,7 +61,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 
 // Run works off the queue until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindRenderSet, Concurrency: s.cfg.Workers, Plan: s.plan, Work: s.work, Finish: s.finish})
+	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindRenderSet, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.plan, Work: s.work, Finish: s.finish})
 }
 
 // Close frees the models; call it when no call and no worker is under way.

@@ -7,6 +7,7 @@ package sampler
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -21,6 +22,9 @@ import (
 
 // KindSampleSet is the kind of runs that sample a set.
 const KindSampleSet = "sample-set"
+
+// stall is how long a shard may show no progress: the longest step is far shorter, even on a slow processor.
+const stall = time.Hour
 
 // Deps are what the role needs.
 type Deps struct {
@@ -57,5 +61,5 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { samplerv1.RegisterSamplerS
 
 // Run works off the queue until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindSampleSet, Concurrency: s.cfg.Workers, Plan: s.plan, Work: s.work, Finish: s.finish})
+	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindSampleSet, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.plan, Work: s.work, Finish: s.finish})
 }

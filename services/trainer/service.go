@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -23,6 +24,9 @@ const (
 	KindTrainDetector    = "train-detector"
 	KindEvaluateDetector = "evaluate-detector"
 )
+
+// stall is how long a shard may show no progress: the longest step is far shorter, even on a slow processor.
+const stall = 30 * time.Minute
 
 // Deps are what the role needs.
 type Deps struct {
@@ -62,12 +66,12 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.deps.Runs.Serve(ctx, runs.Worker{
-			Kind: KindTrainDetector, Concurrency: s.cfg.Workers, Plan: s.planTraining, Work: s.train, Finish: s.finish,
+			Kind: KindTrainDetector, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.planTraining, Work: s.train, Finish: s.finish,
 		})
 	})
 	g.Go(func() error {
 		return s.deps.Runs.Serve(ctx, runs.Worker{
-			Kind: KindEvaluateDetector, Concurrency: s.cfg.Workers, Plan: s.planEvaluation, Work: s.evaluate, Finish: s.finishEvaluation,
+			Kind: KindEvaluateDetector, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.planEvaluation, Work: s.evaluate, Finish: s.finishEvaluation,
 		})
 	})
 	return g.Wait()

@@ -2069,7 +2069,9 @@ type DeadLetter struct {
 	// The run that RedriveDeadLetter or RetryRun made.
 	RedrivenBy string `protobuf:"bytes,9,opt,name=redriven_by,json=redrivenBy,proto3" json:"redriven_by,omitempty"`
 	// Owner of the run.
-	Owner         string `protobuf:"bytes,10,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,10,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Where it panicked, clipped; empty when it did not.
+	Stack         string `protobuf:"bytes,11,opt,name=stack,proto3" json:"stack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2170,6 +2172,13 @@ func (x *DeadLetter) GetRedrivenBy() string {
 func (x *DeadLetter) GetOwner() string {
 	if x != nil {
 		return x.Owner
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetStack() string {
+	if x != nil {
+		return x.Stack
 	}
 	return ""
 }
@@ -2621,7 +2630,7 @@ const file_dreamood_run_v1_run_proto_rawDesc = "" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x18\n" +
 	"\awaiting\x18\x03 \x01(\x03R\awaiting\x12\x1b\n" +
 	"\tin_flight\x18\x04 \x01(\x03R\binFlight\x121\n" +
-	"\x06oldest\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06oldest\"\xb8\x02\n" +
+	"\x06oldest\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06oldest\"\xce\x02\n" +
 	"\n" +
 	"DeadLetter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
@@ -2636,7 +2645,8 @@ const file_dreamood_run_v1_run_proto_rawDesc = "" +
 	"\vredriven_by\x18\t \x01(\tR\n" +
 	"redrivenBy\x12\x14\n" +
 	"\x05owner\x18\n" +
-	" \x01(\tR\x05owner\"z\n" +
+	" \x01(\tR\x05owner\x12\x14\n" +
+	"\x05stack\x18\v \x01(\tR\x05stack\"z\n" +
 	"\x16ListDeadLettersRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
