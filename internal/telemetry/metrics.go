@@ -17,7 +17,7 @@ var (
 // outcomes and states are known from the start, so that the first failure is seen as an increase.
 var (
 	outcomes = []string{"done", "retry", "failed", "given_back", "fenced", "ended", "not_committed", "paused"}
-	states   = []string{"PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"}
+	states   = []string{"PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "PAUSED"}
 )
 
 // Config of the metrics of a process.
