@@ -374,7 +374,7 @@ func TestTwoReplicasShareARun(t *testing.T) {
 			t.Errorf("a shard took %d attempts: %s", s.Attempt, s.Error)
 		}
 	}
-	got.Name, got.CreateTime = want.Name, want.CreateTime
+	got.Name, got.CreateTime, got.Run = want.Name, want.CreateTime, want.Run
 	if !proto.Equal(got, want) {
 		t.Errorf("together %v\nalone %v", got, want)
 	}
