@@ -118,8 +118,10 @@ func flagOf(flags map[string]string, field string) string {
 // brief is what an error says, without the layers of transport around the reason why a server cannot be reached.
 func brief(err error) string {
 	text := err.Error()
-	if _, cause, ok := strings.Cut(text, "Error while dialing: "); ok {
-		return strings.TrimSuffix(cause, `"`)
+	for _, layer := range []string{"Error while dialing: ", "authentication handshake failed: "} {
+		if _, cause, ok := strings.Cut(text, layer); ok {
+			return strings.TrimSuffix(cause, `"`)
+		}
 	}
 	if strings.Contains(text, "closing transport") || strings.Contains(text, "error reading from server") {
 		return "the server went away"
@@ -137,6 +139,14 @@ func (s *Session) remedy(f *fault.Error) string {
 	switch {
 	case strings.Contains(f.Message, "unknown service dreamood."):
 		return fmt.Sprintf("the server at %s does not run this role; name one that does with --server", s.Server)
+	case f.Reason == fault.Unauthenticated:
+		return fmt.Sprintf("show %s who this is, with --token-file, or with --tls-cert and --tls-key", s.Server)
+	case f.Reason == fault.Unavailable && strings.Contains(f.Message, "first record does not look like a TLS"):
+		return fmt.Sprintf("the server at %s does not encrypt; leave out --tls, --tls-ca and --tls-cert", s.Server)
+	case f.Reason == fault.Unavailable && strings.Contains(f.Message, "authentication handshake failed"):
+		return fmt.Sprintf("is --tls-ca the authority of the certificate of %s, and does the certificate have that name?", s.Server)
+	case f.Reason == fault.Unavailable && strings.Contains(f.Message, "error reading server preface"):
+		return fmt.Sprintf("does the server at %s encrypt? Name the authority of its certificate with --tls-ca", s.Server)
 	case f.Reason == fault.Unavailable:
 		return fmt.Sprintf("is a server running at %s? Start one with `dreamood serve`, or say where it is with --server", s.Server)
 	case f.Reason == fault.AlreadyExists:

@@ -34,7 +34,7 @@ func secured(t *testing.T, ackV2 bool) *server.Server {
 		t.Fatal(err)
 	}
 	options.Host, options.Port, options.HTTPPort, options.HTTPHost = "127.0.0.1", server.RANDOM_PORT, 0, ""
-	options.StoreDir, options.NoSigs, options.NoLog = t.TempDir(), true, true
+	options.StoreDir, options.NoSigs, options.NoLog, options.SyncAlways = t.TempDir(), true, true, false
 	if ackV2 {
 		options.FeatureFlags = map[string]bool{server.FeatureFlagJsAckFormatV2: true}
 	}
@@ -65,10 +65,13 @@ func TestUsersOfNATS(t *testing.T) {
 	for name, ackV2 := range map[string]bool{"acknowledgements as before": false, "acknowledgements as of 2.15": true} {
 		t.Run(name, func(t *testing.T) {
 			s := secured(t, ackV2)
-			if _, err := bus.Open(t.Context(), bus.Config{URL: strings.Replace(s.ClientURL(), "nats://", "nats://sampler:wrong@", 1), ConnectWait: 5 * time.Second}); err == nil {
+			if _, err := bus.Open(t.Context(), bus.Config{URL: strings.Replace(s.ClientURL(), "nats://", "nats://sampler:wrong@", 1), ConnectWait: time.Second}); err == nil {
 				t.Error("a wrong password is taken")
 			}
 			for role, own := range kindsOf {
+				if ackV2 && role != "trainer" { // the form is the same for all; this one has two kinds
+					continue
+				}
 				worksAs(t, as(t, s, role), role, own)
 			}
 		})
