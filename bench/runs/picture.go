@@ -34,7 +34,7 @@ func (b bench) picture(ctx context.Context) ([]record.Record, error) {
 		return nil, err
 	}
 	ours := 1e3 / record.Median(rates) / shardSize
-	r := b.less("picture", fmt.Sprintf("shards of %d pictures, one slot; the reference model, 20 steps, guidance 5", shardSize), "ms a picture", ours,
+	r := b.less("picture", fmt.Sprintf("shards of %d pictures, one slot; the reference model, 20 steps, guidance 3", shardSize), "ms a picture", ours,
 		rendered, "rendering it with the reference model")
 	r.Note = fmt.Sprintf("bookkeeping is %.3f %% of rendering", 100*ours/rendered)
 	b.say(r)

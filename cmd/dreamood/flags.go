@@ -78,7 +78,7 @@ func (f MethodFlags) message(seed uint64) *samplerv1.Sampling {
 type RenderingFlags struct {
 	Model      string  `group:"rendering" field:"rendering.model" placeholder:"NAME" help:"Diffusion model (default: the one of the space)."`
 	Steps      int32   `group:"rendering" field:"rendering.steps" placeholder:"N" help:"Denoising steps, 1 to 1000 (default 20)."`
-	Guidance   float64 `group:"rendering" field:"rendering.guidance" placeholder:"X" help:"Guidance scale, 1 for none to 30 (default 5)."`
+	Guidance   float64 `group:"rendering" field:"rendering.guidance" placeholder:"X" help:"Guidance scale, 1 for none to 30 (default 3)."`
 	Scheduler  string  `group:"rendering" field:"rendering.scheduler" placeholder:"NAME" help:"ddim, pndm or plms (default: the model's own)."`
 	Prompt     string  `group:"rendering" field:"rendering.prompt" placeholder:"TEXT" help:"Prompt, with {} where the class's word stands (default: A high-quality image of the {})."`
 	RenderSeed uint64  `group:"rendering" field:"rendering.seed" placeholder:"N" help:"Seed of the initial noise (default 1)."`

@@ -49,6 +49,6 @@ func (c Config) validate() error {
 // Defaults of Rendering, see generator.proto.
 const (
 	defaultSteps    = 20
-	defaultGuidance = 5
+	defaultGuidance = 3
 	defaultPrompt   = "A high-quality image of the {}"
 )

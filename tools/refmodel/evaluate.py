@@ -35,7 +35,7 @@ EXTRAS = ["rose", "orange", "mountain", "palm_tree", "bus", "wolf"]
 COLUMNS, STRIPS, STRIP_NOISES = 10, ["ship", "automobile", "horse", "cat"], 6
 COSINES = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
 PAIRS = [("ship", "automobile"), ("horse", "cat"), ("airplane", "frog"), ("dog", "truck"), ("bird", "deer")]
-GRID_GUIDANCE = 5.0  # of the sheets and the curves: the product's default
+GRID_GUIDANCE = 3.0  # of the sheets and the curves: the product's default
 LIMIT = 400_000  # bytes of a sheet
 # pictures: per class and guidance; more at GRID_GUIDANCE (for the FCD); per class and cosine; per pair and step; outliers
 BUDGETS = {"quick": dict(count=10, more=16, curve=6, path=4, outliers=60), "full": dict(count=40, more=100, curve=8, path=8, outliers=100)}

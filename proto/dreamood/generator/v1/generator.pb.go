@@ -86,7 +86,7 @@ type Rendering struct {
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// Denoising steps, 1 to 1000; default 20.
 	Steps int32 `protobuf:"varint,2,opt,name=steps,proto3" json:"steps,omitempty"`
-	// Guidance scale, 1 (none) to 30; default 5.
+	// Guidance scale, 1 (none) to 30; default 3.
 	Guidance float64 `protobuf:"fixed64,3,opt,name=guidance,proto3" json:"guidance,omitempty"`
 	// `ddim`, `pndm` or `plms`; empty means the model's own. In records and sets it is always named.
 	Scheduler string `protobuf:"bytes,4,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
