@@ -23,7 +23,6 @@ import world
 
 NULL, EXACT = 0.1, 0.55  # shares of a batch: empty prompt, exact words; the rest: embeddings around the words
 ID_SHARE = 0.6           # share of CIFAR-10 where a class is chosen
-HARD = {"bird": 2, "cat": 2, "deer": 2}  # classes of CIFAR-10 that are chosen more often than the others: the weakest in the first card
 ANCHOR_NORM = 0.44     # norm of the rows that stand for classes (CLIP ViT-L/14: 0.34 to 0.42)
 APART = 0.35           # classes whose rows come nearer than this cosine are pushed apart, or one is drawn for the other
 
@@ -42,12 +41,11 @@ class Batches:
         self.word = torch.tensor([model.words.word(c) for c in world.CLASSES])
         self.null = torch.tensor(model.words.ids(""))
         self.single = torch.tensor(single)
-        self.chance = torch.tensor([float(HARD.get(c, 1)) for c in world.CIFAR10])
 
     def classes(self, n):
+        r = lambda k: torch.randint(0, k, (n,), generator=self.gen)
         ten = torch.rand(n, generator=self.gen) < ID_SHARE
-        own = torch.multinomial(self.chance, n, replacement=True, generator=self.gen)
-        return torch.where(ten, own, 10 + torch.randint(0, 100, (n,), generator=self.gen))
+        return torch.where(ten, r(10), 10 + r(100))
 
     def next(self, n):
         g = self.gen
