@@ -35,6 +35,9 @@ type fake struct {
 	trainerv1.UnimplementedTrainerServiceServer
 	samples kennel
 
+	rows      [2]int32 // of the classes of the space
+	spoilBank func(*embedderv1.StreamBankResponse)
+
 	mu       sync.Mutex
 	submit   error                                         // what submissions are refused with
 	streams  []func(runv1.RunService_WatchRunServer) error // one per WatchRun, the last one again and again

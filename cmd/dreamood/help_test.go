@@ -70,7 +70,7 @@ func TestHelpOfEveryCommand(t *testing.T) {
 // TestFieldTagsNameRequestFields holds the `field` tags, which map violations to flags, against the wire.
 func TestFieldTagsNameRequestFields(t *testing.T) {
 	requests := map[string]proto.Message{
-		"space train": &embedderv1.TrainSpaceRequest{}, "space get": &embedderv1.GetSpaceRequest{},
+		"space train": &embedderv1.TrainSpaceRequest{}, "space get": &embedderv1.GetSpaceRequest{}, "space export": &embedderv1.GetSpaceRequest{},
 		"space delete": &embedderv1.DeleteSpaceRequest{}, "sets delete": &generatorv1.DeleteSetRequest{}, "detector delete": &trainerv1.DeleteDetectorRequest{}, "space embed": &embedderv1.EmbedImagesRequest{},
 		"sample": &samplerv1.SampleOutliersRequest{}, "imagine": &generatorv1.RenderSetRequest{}, "render": &generatorv1.RenderOutliersRequest{},
 		"embeddings sample": &samplerv1.SampleSetRequest{}, "embeddings show": &samplerv1.GetEmbeddingSetRequest{},

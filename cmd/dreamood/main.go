@@ -40,7 +40,7 @@ type CLI struct {
 	Demo  DemoCmd  `cmd:"" group:"start" help:"See all of it: real pictures in, imagined outliers, a detector and a report out."`
 	Serve ServeCmd `cmd:"" group:"start" help:"Run the mesh: all roles in this process, or one of them."`
 
-	Space      SpaceCmd      `cmd:"" group:"path" help:"Embedding spaces: learn, list, show, delete, embed pictures."`
+	Space      SpaceCmd      `cmd:"" group:"path" help:"Embedding spaces: learn, list, show, delete, embed pictures, export."`
 	Imagine    ImagineCmd    `cmd:"" group:"path" help:"Imagine an outlier set from a space."`
 	Render     RenderCmd     `cmd:"" group:"path" help:"Imagine a few outliers of one class at once, without a run."`
 	Embeddings EmbeddingsCmd `cmd:"" group:"path" help:"Embedding sets: sample many classes at once, list, show, export."`

@@ -17,6 +17,7 @@ type SpaceCmd struct {
 	Get    SpaceGetCmd    `cmd:"" help:"Show one space: classes, words, accuracy."`
 	Delete SpaceDeleteCmd `cmd:"" help:"Delete a space; sets and detectors made from it stay."`
 	Embed  SpaceEmbedCmd  `cmd:"" help:"Embed pictures: the nearest class of each, and its cosine."`
+	Export SpaceExportCmd `cmd:"" help:"Write the bank and the anchors as NumPy files."`
 }
 
 // Help teaches the command.

@@ -23,3 +23,12 @@ func RecordHeader(fields []Field, n int) []byte {
 	b := binary.LittleEndian.AppendUint16([]byte(magic+"\x01\x00"), uint16(len(text)))
 	return append(b, text...)
 }
+
+// LabelsHeader is the header of a file of n labels, "<i4", that [ReadLabels] reads. The labels follow one after another.
+func LabelsHeader(n int) []byte {
+	b, err := headerOf("<i4", []int{n})
+	if err != nil {
+		panic(err) // a negative n
+	}
+	return b
+}
