@@ -73,10 +73,16 @@ func (p *process) stop(t *testing.T) {
 	if p.ended == nil {
 		return
 	}
-	began := time.Now()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("stop the %s: %v", p.name, err)
 	}
+	p.stopped(t)
+}
+
+// stopped waits for the end of a process that was asked to stop, and fails the test unless it ends well and in time.
+func (p *process) stopped(t *testing.T) {
+	t.Helper()
+	began := time.Now()
 	select {
 	case err := <-p.ended:
 		if err != nil {

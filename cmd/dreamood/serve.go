@@ -40,6 +40,9 @@ type ServeCmd struct {
 	GCEvery time.Duration `name:"gc-every" default:"6h" placeholder:"TIME" help:"How often one process of the mesh removes what nothing names any more (default 6h)."`
 	GCGrace time.Duration `name:"gc-grace" default:"24h" placeholder:"TIME" help:"How long such blobs are kept where they are, and then in the trash (default 24h)."`
 
+	DrainDelay   time.Duration `name:"drain-delay" default:"0s" env:"DREAMOOD_DRAIN_DELAY" placeholder:"TIME" help:"How long to go on after SIGTERM, already not ready, until those that send calls here know (default 0s). In Kubernetes: 5s."`
+	DrainTimeout time.Duration `name:"drain-timeout" default:"30s" env:"DREAMOOD_DRAIN_TIMEOUT" placeholder:"TIME" help:"How long a stop waits for work to return (default 30s)."`
+
 	Provider string `default:"cpu" enum:"cpu,openvino,cuda" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino or cuda (default cpu). dreamood doctor names what is there."`
 	Threads  int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
 }
@@ -63,8 +66,8 @@ With TLS and tokens, nobody may do anything without one. The first line prints t
     dreamood serve --listen 0.0.0.0:7460 --tls-cert server.pem --tls-key server.key --tokens tokens
     dreamood runs list --server HOST:7460 --tls-ca ca.pem --token-file alice.token
 
-Ctrl+C or SIGTERM stops gracefully: calls end, work under way goes back to the queue. A second one stops at once; runs
-go on where they were when the server starts again.`
+Ctrl+C or SIGTERM stops gracefully: health checks are told, calls end, work under way goes back to the queue. A second
+one stops at once; runs go on where they were when the server starts again.`
 }
 
 // Run serves until ctx ends or a part of the mesh fails.
@@ -111,7 +114,7 @@ func (c *ServeCmd) config(credentials rpc.Credentials, tracing trace.TracerProvi
 		NATSCreds: c.NATSCreds, NATSCA: c.NATSCA, NATSCert: c.NATSCert, NATSKey: c.NATSKey, GCEvery: c.GCEvery, GCGrace: c.GCGrace,
 		Target: c.Target, Data: c.Data, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
 		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
-		Version: version, Metrics: c.Metrics, Tracing: tracing,
+		Version: version, Metrics: c.Metrics, Tracing: tracing, DrainDelay: c.DrainDelay, DrainTimeout: c.DrainTimeout,
 	}
 }
 

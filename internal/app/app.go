@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"go.uber.org/zap"
@@ -26,6 +27,7 @@ import (
 	"github.com/dreamood/dreamood/internal/telemetry"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
 	storev1 "github.com/dreamood/dreamood/proto/dreamood/store/v1"
+	"github.com/dreamood/dreamood/services/generator"
 )
 
 // role is what a process runs: a gRPC service and a worker.
@@ -95,7 +97,9 @@ func (a *App) open(ctx context.Context) error {
 	}
 	a.runs, err = runs.New(ctx, runs.Config{Kinds: kinds}, runs.Deps{
 		JS: js, Log: a.log, Reason: func(err error) string { return string(fault.ReasonOf(err)) },
-		Forget: func(_ context.Context, run runs.Run) error { return fit.Remove(fit.Path(a.checkpoints(), run.Origin)) },
+		Forget: func(_ context.Context, run runs.Run) error {
+			return errors.Join(fit.Remove(fit.Path(a.checkpoints(), run.Origin)), generator.RemoveCheckpoints(a.checkpoints(), run.Origin))
+		},
 		Tracer: a.tracer(), Observer: a.runObserver(),
 	})
 	if err != nil {
@@ -201,11 +205,17 @@ func (a *App) Addr() string {
 // Dial connects inside the process to all roles of this app.
 func (a *App) Dial() (*grpc.ClientConn, error) { return a.local.Dial(rpc.Traced(a.cfg.Tracing)) }
 
-// Wait waits until ctx ends or a role fails, then closes.
+// Wait waits until ctx ends or a role fails, then closes. Asked to stop, it says so to health checks at once and goes
+// on for Config.DrainDelay, in which those that send calls here learn of it.
 func (a *App) Wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-		a.log.Info("stopping", zap.String("target", a.cfg.Target))
+		a.log.Info("stopping", zap.String("target", a.cfg.Target), zap.Duration("drain_delay", a.cfg.DrainDelay))
+		a.retire()
+		select {
+		case <-time.After(a.cfg.DrainDelay):
+		case <-a.failed:
+		}
 	case <-a.failed:
 	}
 	err := a.Close()
@@ -213,15 +223,34 @@ func (a *App) Wait(ctx context.Context) error {
 	return err
 }
 
-// Close stops in the order that loses nothing: work is given back to the queue, calls under way end, then the
-// connections and stores are closed. It returns the error of the role that failed, if one did.
-func (a *App) Close() error {
+// retire is no longer ready, and goes on serving.
+func (a *App) retire() {
 	a.serving.Store(false)
+	for _, s := range a.servers {
+		s.Retire()
+	}
+}
+
+// Close stops in the order that loses nothing: health checks are told, no more work is taken and what is under way is
+// given back to the queue, calls under way end, then the connections and stores are closed. It returns the error of the
+// role that failed, if one did.
+//
+// Work that does not return within Config.DrainTimeout is left alone, with everything that it may use: the process has to
+// end, and the queue takes it for dead.
+func (a *App) Close() error {
+	a.retire()
 	var err error
 	if a.cancel != nil {
 		a.cancel()
-		err = a.working.Wait()
+		returned := make(chan error, 1)
+		go func() { returned <- a.working.Wait() }()
 		a.cancel = nil
+		select {
+		case err = <-returned:
+		case <-time.After(a.cfg.DrainTimeout):
+			a.servers, a.runs, a.closers = nil, nil, nil
+			return fmt.Errorf("work did not return within %s of the stop; it goes to another process when its lease runs out", a.cfg.DrainTimeout)
+		}
 	}
 	for _, s := range a.servers {
 		s.Stop()

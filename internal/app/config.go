@@ -44,6 +44,9 @@ type Config struct {
 	GCEvery time.Duration // between two garbage collections of the mesh; default 6 hours
 	GCGrace time.Duration // how long what nothing names is kept, twice; default 24 hours
 
+	DrainDelay   time.Duration // from saying that it is not ready to taking no more calls and work, when asked to stop
+	DrainTimeout time.Duration // how long a stop waits for work to return; default 30 s
+
 	Version string               // that the metrics name
 	Metrics string               // host:port of metrics, liveness and readiness over HTTP; "" = none
 	Tracing trace.TracerProvider // of calls and runs; nil = none
@@ -55,6 +58,9 @@ func (c Config) Authenticates() bool { return c.Tokens != "" || c.ClientCA != ""
 func (c Config) withDefaults() Config {
 	if c.Target == "" {
 		c.Target = "all"
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = 30 * time.Second
 	}
 	return c
 }
@@ -69,6 +75,9 @@ func (c Config) Validate() error {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if !slices.Contains(Targets, c.Target) {
 		bad("--target %q: want one of %v", c.Target, Targets)
+	}
+	if c.DrainDelay < 0 || c.DrainTimeout < 0 {
+		bad("--drain-delay %s, --drain-timeout %s: want no negative time", c.DrainDelay, c.DrainTimeout)
 	}
 	if c.Data == "" {
 		bad("--data: no folder was given")

@@ -57,6 +57,12 @@ type Options struct {
 	// Progress, if set, is told after every U-Net call how many of all calls
 	// are done.
 	Progress func(done, total int)
+	// From, if set, is where the first batch goes on: a checkpoint of the same
+	// items, options and model. One of another shape is an error.
+	From *Checkpoint
+	// Save, if set, is handed a checkpoint of the batch under way after every
+	// U-Net call but the last. It is Save's own.
+	Save func(Checkpoint)
 }
 
 // The defaults of Options: those of Stable Diffusion and of Dream-OOD.
@@ -247,6 +253,7 @@ func (p *Pipeline) Render(ctx context.Context, items []Item, opts Options) ([]Im
 	progress := newProgress(opts, p.scheduler, (len(items)+p.batch-1)/p.batch)
 	for batch := range slices.Chunk(items, p.batch) {
 		done, err := p.renderBatch(ctx, batch, opts, progress)
+		opts.From = nil
 		if err != nil {
 			return nil, fmt.Errorf("render: %w", err)
 		}

@@ -107,8 +107,17 @@ func (p *Pipeline) denoise(ctx context.Context, d *denoiser, latents []float32, 
 	if err != nil {
 		return calls, err
 	}
-	n := len(latents)
-	for _, t := range scheduler.Timesteps() {
+	n, timesteps, done := len(latents), scheduler.Timesteps(), 0
+	if opts.From != nil {
+		if err := opts.From.restore(scheduler, latents); err != nil {
+			return calls, err
+		}
+		for ; done < opts.From.Done; done++ {
+			progress()
+		}
+	}
+	for i := done; i < len(timesteps); i++ {
+		t := timesteps[i]
 		copy(d.sample.values, latents)
 		if guided {
 			copy(d.sample.values[n:], latents)
@@ -126,6 +135,9 @@ func (p *Pipeline) denoise(ctx context.Context, d *denoiser, latents []float32, 
 			return calls, err
 		}
 		progress()
+		if opts.Save != nil && i+1 < len(timesteps) {
+			opts.Save(checkpointOf(scheduler, i+1, latents))
+		}
 	}
 	return calls, nil
 }

@@ -13,8 +13,9 @@ import (
 	"github.com/dreamood/dreamood/internal/artifact"
 )
 
-// checkpoint takes the run out of the name of a check-point, or of one that was being written.
-var checkpoint = regexp.MustCompile(`^([0-9a-z]{20})\.ckpt(\.tmp-.*)?$`)
+// checkpoint takes the run out of the name of a check-point, of a run or of one of its shards, or of one that was being
+// written.
+var checkpoint = regexp.MustCompile(`^([0-9a-z]{20})(-[0-9]+)?\.ckpt(\.tmp-.*)?$`)
 
 // checkpoints removes those of chains of runs that have all succeeded or are gone, when they are older than the grace.
 func (c *Collector) checkpoints(ctx context.Context, m marks, grace time.Duration, dryRun bool) (removed artifact.Amount, err error) {

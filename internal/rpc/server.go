@@ -100,6 +100,9 @@ func (s *Server) Start(l net.Listener) {
 // Done delivers the error that ended serving; nil after Stop.
 func (s *Server) Done() <-chan error { return s.done }
 
+// Retire says NOT_SERVING and goes on serving, so that whoever looks sends nothing new here.
+func (s *Server) Retire() { s.health.Shutdown() }
+
 // Stop says NOT_SERVING, waits for the calls under way for at most DrainTimeout, then ends them.
 func (s *Server) Stop() {
 	s.health.Shutdown()

@@ -17,6 +17,8 @@ type Config struct {
 	Workers   int    // shards rendered at once; default 1: one picture batch fills the CPU or GPU
 	ShardSize int    // pictures per shard, when a set is not so large that it needs larger ones; default 32
 	Pipeline  diffusion.Config
+
+	Checkpoints string // folder of what shards under way have; "" keeps nothing
 }
 
 func (c Config) withDefaults() Config {

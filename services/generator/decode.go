@@ -42,8 +42,9 @@ type Rendered struct {
 }
 
 // Render decodes work with a model. The initial noise of a picture is keyed by (seed, label, index) alone, so a picture
-// is the same in any batch, shard and order. report is told the denoising calls done of all.
-func Render(ctx context.Context, p *diffusion.Pipeline, work []Work, d Decoding, report func(done, total int)) ([]Rendered, error) {
+// is the same in any batch, shard and order. report is told the denoising calls done of all. from and save, where they
+// are not nil, are a checkpoint to go on from and what is handed the next ones; see diffusion.Options.
+func Render(ctx context.Context, p *diffusion.Pipeline, work []Work, d Decoding, report func(done, total int), from *diffusion.Checkpoint, save func(diffusion.Checkpoint)) ([]Rendered, error) {
 	items := make([]diffusion.Item, len(work))
 	for i, w := range work {
 		items[i] = diffusion.Item{
@@ -54,7 +55,7 @@ func Render(ctx context.Context, p *diffusion.Pipeline, work []Work, d Decoding,
 			items[i].Token = w.Word
 		}
 	}
-	pictures, err := p.Render(ctx, items, diffusion.Options{Steps: d.Steps, Guidance: d.Guidance, Scheduler: d.Scheduler, Progress: report})
+	pictures, err := p.Render(ctx, items, diffusion.Options{Steps: d.Steps, Guidance: d.Guidance, Scheduler: d.Scheduler, Progress: report, From: from, Save: save})
 	if err != nil {
 		return nil, err
 	}

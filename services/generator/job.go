@@ -30,8 +30,8 @@ type job struct {
 }
 
 // each renders the segments and hands over every picture in order. report is told how many pictures, counted in parts,
-// are done.
-func (j job) each(ctx context.Context, segments []segment, report func(done float64), yield func(*generatorv1.Picture) error) error {
+// are done. What kept holds of the same pictures is not rendered again; nil keeps nothing.
+func (j job) each(ctx context.Context, segments []segment, kept *progress, report func(done float64), yield func(*generatorv1.Picture) error) error {
 	digest, err := j.model.Digest()
 	if err != nil {
 		return err
@@ -47,27 +47,31 @@ func (j job) each(ctx context.Context, segments []segment, report func(done floa
 		work, records = append(work, w...), append(records, r...)
 	}
 	found(int64(len(work)), 0)
-	done := 0
-	for len(work) > 0 {
-		n := min(j.model.Batch(), len(work))
-		pictures, err := Render(ctx, j.model, work[:n], j.decoding, func(step, of int) {
-			if report != nil {
-				report(float64(done) + float64(n)*float64(step)/float64(of))
+	kept.open(keyOf(digest, j.decoding, j.model.Batch(), work))
+	for done := 0; done < len(work); {
+		batch := work[done:min(done+j.model.Batch(), len(work))]
+		pictures, whole := kept.pictures(done, len(batch))
+		if !whole {
+			pictures, err = Render(ctx, j.model, batch, j.decoding, func(step, of int) {
+				if report != nil {
+					report(float64(done) + float64(len(batch))*float64(step)/float64(of))
+				}
+			}, kept.from(), kept.step())
+			if err != nil {
+				kept.interrupted(ctx)
+				return err
 			}
-		})
-		if err != nil {
-			return err
+			kept.batch(pictures)
 		}
 		for i, p := range pictures {
-			r := records[i]
+			r := records[done+i]
 			r.Sha256, r.Prompt, r.ModelDigest, r.Rendering = p.SHA256, p.Prompt, digest, j.decoding.message()
 			r.Rendering.Scheduler = j.model.SchedulerName(j.decoding.Scheduler)
 			if err := yield(&generatorv1.Picture{Png: p.PNG, Record: r}); err != nil {
 				return err
 			}
 		}
-		done += n
-		work, records = work[n:], records[n:]
+		done += len(batch)
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 	if given > 0 {
 		n, j.given = given, q.Embeddings
 	}
-	return j.each(ctx, []segment{{label: label, first: int(q.Offset), count: n}}, nil, func(p *generatorv1.Picture) error {
+	return j.each(ctx, []segment{{label: label, first: int(q.Offset), count: n}}, nil, nil, func(p *generatorv1.Picture) error {
 		return stream.Send(&generatorv1.RenderOutliersResponse{Picture: p})
 	})
 }

@@ -61,7 +61,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 
 // Run works off the queue until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindRenderSet, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.plan, Work: s.work, Finish: s.finish})
+	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindRenderSet, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.plan, Work: s.work, Finish: s.finish, Abandon: s.abandon})
 }
 
 // Close frees the models; call it when no call and no worker is under way.

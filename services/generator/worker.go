@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"slices"
 
+	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/dreamood/dreamood/internal/logs"
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
 	"github.com/dreamood/dreamood/internal/stage"
@@ -75,7 +77,8 @@ func (s *Service) work(ctx context.Context, t *runs.Task) ([]byte, error) {
 	report := func(done float64) {
 		t.Report(int64(done), int64(to-from), "rendering "+space.Classes[segments[0].label].Name)
 	}
-	if err := j.each(ctx, segments, report, shard.add); err != nil {
+	kept := s.progressOf(ctx, t.Run, t.Shard)
+	if err := j.each(ctx, segments, kept, report, shard.add); err != nil {
 		return nil, err
 	}
 	if err := shard.close(); err != nil {
@@ -85,8 +88,20 @@ func (s *Service) work(ctx context.Context, t *runs.Task) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keep shard %d: %w", t.Shard, err)
 	}
+	kept.remove()
 	t.Report(int64(to-from), int64(to-from), "")
 	return []byte(ref), nil
+}
+
+// abandon removes the checkpoints of a run that was cancelled. Those of one that failed serve its retry, and go when it
+// is forgotten.
+func (s *Service) abandon(ctx context.Context, run runs.Run) {
+	if run.State != runs.Cancelled {
+		return
+	}
+	if err := RemoveCheckpoints(s.cfg.Checkpoints, run.Origin); err != nil {
+		logs.From(ctx, s.deps.Log).Warn("checkpoints are left", zap.String("run", run.ID), zap.Error(err))
+	}
 }
 
 // finish enters the set into the catalog. Doing so twice is harmless.
