@@ -19,23 +19,23 @@ import (
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
 
-// wordJob renders words with the reference model, two pictures at a time.
+// wordJob renders words with a tiny model, two pictures at a time.
 func wordJob(t *testing.T) job {
 	t.Helper()
 	if err := onnx.Open(""); err != nil {
 		t.Fatal(err)
 	}
-	model, err := diffusion.Open("../../models/reference", diffusion.Config{Batch: 2})
+	model, err := diffusion.Open("../../internal/diffusion/testdata/tiny", diffusion.Config{Batch: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { model.Close() })
-	decoding := Decoding{Model: "reference", Steps: 6, Guidance: 5, Prompt: defaultPrompt, Seed: 3}
-	space := &embedderv1.Space{Name: "spaces/s", Classes: []*embedderv1.SpaceClass{{Name: "cat", Word: "cat"}}}
+	decoding := Decoding{Model: "tiny", Steps: 4, Guidance: 5, Prompt: defaultPrompt, Seed: 3}
+	space := &embedderv1.Space{Name: "spaces/s", Classes: []*embedderv1.SpaceClass{{Name: "dog", Word: "dog"}}}
 	return job{space: space, model: model, decoding: decoding, source: generatorv1.Source_SOURCE_WORDS}
 }
 
-// rendered is the tar file of five pictures, and how many denoising calls of fifteen pairs it took.
+// rendered is the tar file of five pictures.
 func rendered(ctx context.Context, t *testing.T, j job, kept *progress, report func(float64)) ([]byte, error) {
 	t.Helper()
 	var file bytes.Buffer
@@ -58,7 +58,9 @@ func TestShardGoesOnFromItsCheckpoint(t *testing.T) {
 	}
 	whole := calls // of three batches
 
+	path := filepath.Join(folder, "run-4.ckpt")
 	give := func(after int) {
+		os.Remove(path)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		calls = 0
@@ -70,9 +72,7 @@ func TestShardGoesOnFromItsCheckpoint(t *testing.T) {
 			t.Fatalf("a shard that is given back ended with %v", err)
 		}
 	}
-	path := filepath.Join(folder, "run-4.ckpt")
 	for _, after := range []int{1, whole/3 - 1, whole/3 + 2, whole - 2} {
-		os.Remove(path)
 		give(after)
 		kept, err := readKept(path)
 		if err != nil || len(kept.Pictures) != after/(whole/3)*2 {
