@@ -53,6 +53,7 @@ type fake struct {
 	batches  []int
 	cancels  []string
 	listed   *runv1.ListRunsRequest // the last one
+	pipeline *runv1.SubmitPipelineRequest
 }
 
 func runIn(state runv1.RunState, done int64) *runv1.Run {

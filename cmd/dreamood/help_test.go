@@ -81,7 +81,7 @@ func TestFieldTagsNameRequestFields(t *testing.T) {
 		"detector evaluate": &trainerv1.EvaluateDetectorRequest{}, "runs list": &runv1.ListRunsRequest{},
 		"runs show (get)": &runv1.GetRunRequest{}, "runs watch": &runv1.WatchRunRequest{}, "runs cancel": &runv1.CancelRunRequest{},
 		"runs pause": &runv1.PauseRunRequest{}, "runs resume": &runv1.ResumeRunRequest{}, "runs retry": &runv1.RetryRunRequest{},
-		"runs delete": &runv1.DeleteRunRequest{}, "runs queue": &runv1.DescribeQueueRequest{}, "runs dead list": &runv1.ListDeadLettersRequest{},
+		"pipeline run": &runv1.SubmitPipelineRequest{}, "runs delete": &runv1.DeleteRunRequest{}, "runs queue": &runv1.DescribeQueueRequest{}, "runs dead list": &runv1.ListDeadLettersRequest{},
 		"runs dead show": &runv1.GetDeadLetterRequest{}, "runs dead redrive": &runv1.RedriveDeadLetterRequest{},
 	}
 	requests["gc"] = &storev1.CollectGarbageRequest{}

@@ -50,12 +50,13 @@ type CLI struct {
 	Sample     SampleCmd     `cmd:"" group:"path" help:"Sample outlier embeddings by hand: NumPy files in and out, no server."`
 	Score      ScoreCmd      `cmd:"" group:"path" help:"Say of pictures what they show and which are out of distribution."`
 
-	Runs    RunsCmd    `cmd:"" group:"look" help:"Long work: list, show, watch, cancel, pause, retry, and the queue."`
-	GC      GCCmd      `cmd:"" name:"gc" group:"look" help:"Remove blobs that nothing names any more, now."`
-	Token   TokenCmd   `cmd:"" group:"look" help:"Tokens, for servers that ask who calls."`
-	Trace   TraceCmd   `cmd:"" group:"look" help:"Where the time of a call or a run went, as a picture."`
-	Doctor  DoctorCmd  `cmd:"" group:"look" help:"Say what is there, what is missing, and what to do about it."`
-	Version VersionCmd `cmd:"" group:"look" help:"Print the version."`
+	Runs     RunsCmd     `cmd:"" group:"look" help:"Long work: list, show, watch, cancel, pause, retry, and the queue."`
+	GC       GCCmd       `cmd:"" name:"gc" group:"look" help:"Remove blobs that nothing names any more, now."`
+	Token    TokenCmd    `cmd:"" group:"look" help:"Tokens, for servers that ask who calls."`
+	Trace    TraceCmd    `cmd:"" group:"look" help:"Where the time of a call or a run went, as a picture."`
+	Doctor   DoctorCmd   `cmd:"" group:"look" help:"Say what is there, what is missing, and what to do about it."`
+	Version  VersionCmd  `cmd:"" group:"look" help:"Print the version."`
+	Pipeline PipelineCmd `cmd:"" group:"look" help:"Pipelines: many runs from one YAML file; run again, only what is missing."`
 }
 
 const description = `Imagine outliers from labelled pictures, and train a classifier that knows what it does not know.

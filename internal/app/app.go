@@ -156,9 +156,10 @@ func (a *App) Start(context.Context) error {
 	}
 	for i, l := range listeners {
 		s := rpc.NewServer([]rpc.Config{inside, outside}[i], a.log)
-		runv1.RegisterRunServiceServer(s, runs.Server{Runs: a.runs})
+		face := runs.Server{Runs: a.runs, Pipelines: a.pipelines()}
+		runv1.RegisterRunServiceServer(s, face)
+		longrunningpb.RegisterOperationsServer(s, runs.Operations{Server: face})
 		storev1.RegisterStoreServiceServer(s, gc.Server{Collector: a.garbage})
-		longrunningpb.RegisterOperationsServer(s, runs.Operations{Server: runs.Server{Runs: a.runs}})
 		for _, r := range a.roles {
 			r.Register(s)
 		}

@@ -59,6 +59,8 @@ type Spec struct {
 	// returns replaces Payload, Shards, Target, Unit and Total. When the run waits for others (Options.After), which may
 	// make what the request names, a worker plans it after they have succeeded: see Worker.Plan.
 	Plan Planner
+	// Later leaves the plan to a worker of the kind, also where the run waits for nothing: for who cannot plan it.
+	Later bool
 }
 
 // Planner looks whether a request can work and says how. run is the id of the run that is planned, empty before there

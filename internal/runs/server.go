@@ -17,7 +17,8 @@ import (
 // Server is the gRPC face of runs; every role serves it.
 type Server struct {
 	runv1.UnimplementedRunServiceServer
-	Runs *Service
+	Runs      *Service
+	Pipelines Pipelines // what SubmitPipeline can submit; empty where that is not served
 }
 
 var toProto = map[State]runv1.RunState{

@@ -53,7 +53,7 @@ func (s *Service) Submit(ctx context.Context, spec Spec) (Run, bool, error) {
 	}
 	run := s.newRun(spec, newID(s.now()), hash, payload)
 	run.Trace = traceOf(ctx)
-	if err := s.prepare(ctx, &run, spec.Plan); err != nil {
+	if err := s.prepare(ctx, &run, spec); err != nil {
 		return Run{}, false, err
 	}
 	q, err := s.queue(ctx, spec.Kind)
@@ -117,19 +117,19 @@ func (s *Service) earlier(ctx context.Context, spec Spec, hash string) (Run, err
 
 // prepare looks into a request that was not accepted before, and plans the run unless it has to wait for others. It
 // comes before the request id is reserved, so that a refused request leaves it free for the corrected one.
-func (s *Service) prepare(ctx context.Context, run *Run, plan Planner) error {
+func (s *Service) prepare(ctx context.Context, run *Run, spec Spec) error {
 	if d := run.Options.Deadline; !d.IsZero() && !d.After(s.now()) {
 		return fmt.Errorf("%w run: the deadline %s has passed", ErrInvalid, d.Format(time.RFC3339))
 	}
-	if err := s.prerequisites(ctx, run, run.Options.After); err != nil || plan == nil {
+	if err := s.prerequisites(ctx, run, run.Options.After); err != nil || spec.Plan == nil && !spec.Later {
 		return err
 	}
-	if run.Unplanned = len(run.WaitingFor) > 0; run.Unplanned {
+	if run.Unplanned = spec.Later || len(run.WaitingFor) > 0; run.Unplanned {
 		run.Shards = nil
 		run.sum()
 		return nil
 	}
-	p, err := plan(ctx, run.Payload, "")
+	p, err := spec.Plan(ctx, run.Payload, "")
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Register puts the role on a gRPC server.
 func (s *Service) Register(r grpc.ServiceRegistrar) { embedderv1.RegisterEmbedderServiceServer(r, s) }
 
+// Planners look into requests that are submitted by others: steps of pipelines.
+func (s *Service) Planners() map[string]runs.Planner {
+	return map[string]runs.Planner{KindTrainSpace: s.plan}
+}
+
 // Run works off the queue until ctx ends, then frees the encoders.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.encoders.Close()

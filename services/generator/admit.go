@@ -23,6 +23,9 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	if err := protojson.Unmarshal(payload, &q); err != nil {
 		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
 	}
+	if err := s.checkFields(&q); err != nil {
+		return runs.Plan{}, err
+	}
 	space, err := s.space(ctx, q.Space)
 	if err != nil {
 		return runs.Plan{}, err
@@ -46,6 +49,18 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	payload, err = protojson.Marshal(&q)
 	total := int(q.PerClass) * len(q.Classes)
 	return runs.Plan{Payload: payload, Total: int64(total), Shards: shardsOf(total, s.cfg.ShardSize)}, err
+}
+
+// checkFields looks at what can be said without the space.
+func (s *Service) checkFields(q *generatorv1.RenderSetRequest) error {
+	var c fault.Checks
+	c.That(ood.ValidID(q.SetId), "set_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.SetId)
+	c.That(q.PerClass >= 1 && q.PerClass <= maxPerClass, "per_class", "%d; want 1 to %d", q.PerClass, maxPerClass)
+	if _, err := ood.Spaces.ID(q.Space); err != nil {
+		c.Add("space", "%v", err)
+	}
+	_, err := decodingOf(q.Rendering, s.cfg.Model)
+	return fault.Join(c.Err(), err)
 }
 
 // admit refuses what cannot work, before anything is queued: a taken id, a model that is not there, settings of the

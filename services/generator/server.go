@@ -81,14 +81,7 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 
 // RenderSet checks the request and queues it in shards.
 func (s *Service) RenderSet(ctx context.Context, q *generatorv1.RenderSetRequest) (*generatorv1.RenderSetResponse, error) {
-	var c fault.Checks
-	c.That(ood.ValidID(q.SetId), "set_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.SetId)
-	c.That(q.PerClass >= 1 && q.PerClass <= maxPerClass, "per_class", "%d; want 1 to %d", q.PerClass, maxPerClass)
-	if _, err := ood.Spaces.ID(q.Space); err != nil {
-		c.Add("space", "%v", err)
-	}
-	_, err := decodingOf(q.Rendering, s.cfg.Model)
-	if err := fault.Join(c.Err(), err); err != nil {
+	if err := s.checkFields(q); err != nil {
 		return nil, err
 	}
 	payload, err := protojson.Marshal(q)

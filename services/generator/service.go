@@ -59,6 +59,11 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	generatorv1.RegisterGeneratorServiceServer(r, s)
 }
 
+// Planners look into requests that are submitted by others: steps of pipelines.
+func (s *Service) Planners() map[string]runs.Planner {
+	return map[string]runs.Planner{KindRenderSet: s.plan}
+}
+
 // Run works off the queue until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindRenderSet, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.plan, Work: s.work, Finish: s.finish, Abandon: s.abandon})

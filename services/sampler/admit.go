@@ -26,6 +26,9 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	if err := protojson.Unmarshal(payload, &q); err != nil {
 		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
 	}
+	if err := checkFields(&q); err != nil {
+		return runs.Plan{}, err
+	}
 	space, rounds, err := s.fitted(ctx, &q)
 	if err != nil {
 		return runs.Plan{}, err
@@ -36,6 +39,17 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	payload, err = protojson.Marshal(&q)
 	l := layoutOf(len(q.Classes), int(q.PerClass), s.cfg.ShardSize, rounds)
 	return runs.Plan{Payload: payload, Total: int64(len(q.Classes)) * int64(q.PerClass), Shards: l.shards}, err
+}
+
+// checkFields looks at what can be said without the space.
+func checkFields(q *samplerv1.SampleSetRequest) error {
+	var c fault.Checks
+	c.That(ood.ValidID(q.SetId), "set_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.SetId)
+	c.That(q.PerClass >= 1 && q.PerClass <= MaxCount, "per_class", "%d; want 1 to %d", q.PerClass, MaxCount)
+	if _, err := ood.Spaces.ID(q.Space); err != nil {
+		c.Add("space", "%v", err)
+	}
+	return c.Err()
 }
 
 // fitted completes the classes of a request from its space, and holds it against it.

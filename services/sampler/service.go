@@ -59,6 +59,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Register puts the role on a gRPC server.
 func (s *Service) Register(r grpc.ServiceRegistrar) { samplerv1.RegisterSamplerServiceServer(r, s) }
 
+// Planners look into requests that are submitted by others: steps of pipelines.
+func (s *Service) Planners() map[string]runs.Planner {
+	return map[string]runs.Planner{KindSampleSet: s.plan}
+}
+
 // Run works off the queue until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindSampleSet, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.plan, Work: s.work, Finish: s.finish})

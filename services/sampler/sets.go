@@ -16,14 +16,8 @@ import (
 
 // SampleSet checks the request and queues it in shards.
 func (s *Service) SampleSet(ctx context.Context, q *samplerv1.SampleSetRequest) (*samplerv1.SampleSetResponse, error) {
-	var c fault.Checks
-	c.That(ood.ValidID(q.SetId), "set_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.SetId)
-	c.That(q.PerClass >= 1 && q.PerClass <= MaxCount, "per_class", "%d; want 1 to %d", q.PerClass, MaxCount)
-	if _, err := ood.Spaces.ID(q.Space); err != nil {
-		c.Add("space", "%v", err)
-		return nil, c.Err()
-	}
-	if err := c.Err(); err != nil && len(q.Options.GetAfter()) == 0 { // and what else is wrong
+	err := checkFields(q)
+	if _, unnamed := ood.Spaces.ID(q.Space); err != nil && unnamed == nil && len(q.Options.GetAfter()) == 0 { // and what else is wrong
 		_, _, more := s.fitted(ctx, q)
 		return nil, fault.Join(err, more)
 	} else if err != nil {

@@ -23,7 +23,7 @@ func (s *Service) planTraining(ctx context.Context, payload []byte, run string) 
 		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
 	}
 	settings, err := settingsOf(q.Training)
-	if err != nil {
+	if err := fault.Join(err, checkSets(q.OodDatasets)); err != nil {
 		return runs.Plan{}, err
 	}
 	return runs.Plan{Shards: 1}, s.admit(ctx, &q, settings, run)
@@ -34,6 +34,11 @@ func (s *Service) planEvaluation(ctx context.Context, payload []byte, _ string) 
 	var q trainerv1.EvaluateDetectorRequest
 	if err := protojson.Unmarshal(payload, &q); err != nil {
 		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
+	}
+	var c fault.Checks
+	c.That(len(q.OodDatasets) > 0, "ood_datasets", "is empty; name at least one")
+	if err := fault.Join(c.Err(), checkSets(q.OodDatasets)); err != nil {
+		return runs.Plan{}, err
 	}
 	detector, err := s.detectors.Named(ctx, "name", q.Name)
 	if err != nil {

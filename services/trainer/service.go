@@ -61,6 +61,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Register puts the role on a gRPC server.
 func (s *Service) Register(r grpc.ServiceRegistrar) { trainerv1.RegisterTrainerServiceServer(r, s) }
 
+// Planners look into requests that are submitted by others: steps of pipelines.
+func (s *Service) Planners() map[string]runs.Planner {
+	return map[string]runs.Planner{KindTrainDetector: s.planTraining, KindEvaluateDetector: s.planEvaluation}
+}
+
 // Run works off the queues until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
