@@ -95,18 +95,17 @@ func (s *Service) lastEvent(ctx context.Context, id string) (Event, error) {
 	return event, err
 }
 
-// settleEvents reads a run and its last event, and publishes one of the end or a pause where a process died before it
-// could.
+// settleEvents reads a run and its last event, and publishes the state that a process died before it could tell of.
 func (s *Service) settleEvents(ctx context.Context, id string) (Run, Event, error) {
 	run, err := s.load(ctx, id)
 	if err != nil {
 		return Run{}, Event{}, err
 	}
 	last, err := s.lastEvent(ctx, id)
-	if err == nil && run.State != last.Run.State && (run.State.Terminal() || run.State == Paused) {
+	if err == nil && run.State != last.Run.State && run.revision > last.Run.revision {
 		s.announce(ctx, run)
 		// The server remembers the name of an event that a removal took away before it died.
-		if now, err := s.lastEvent(ctx, id); err == nil && now.Run.State != run.State {
+		if now, err := s.lastEvent(ctx, id); err == nil && now.Run.State != run.State && run.revision > now.Run.revision {
 			s.tell(ctx, run, ".again")
 		}
 		s.point("watch.repaired")

@@ -223,6 +223,9 @@ func (w summing) finish(ctx context.Context, run runs.Run) (string, error) {
 	var total uint64
 	for i, shard := range run.Shards {
 		sum, err := check(ctx, w.blobs, shard.Result)
+		if ctx.Err() != nil { // told to stop: that is no answer
+			return "", ctx.Err()
+		}
 		if err != nil {
 			return "", runs.Drop(fmt.Errorf("shard %d: %w", i, err))
 		}
