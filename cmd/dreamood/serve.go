@@ -43,6 +43,9 @@ type ServeCmd struct {
 	DrainDelay   time.Duration `name:"drain-delay" default:"0s" env:"DREAMOOD_DRAIN_DELAY" placeholder:"TIME" help:"How long to go on after SIGTERM, already not ready, until those that send calls here know (default 0s). In Kubernetes: 5s."`
 	DrainTimeout time.Duration `name:"drain-timeout" default:"30s" env:"DREAMOOD_DRAIN_TIMEOUT" placeholder:"TIME" help:"How long a stop waits for work to return (default 30s)."`
 
+	QuotaRuns   int `env:"DREAMOOD_QUOTA_RUNS" placeholder:"N" help:"How many unfinished runs a client may have (default: as many as it likes). The same for every process of a mesh."`
+	QuotaShards int `env:"DREAMOOD_QUOTA_SHARDS" placeholder:"N" help:"How many shards that are not done a client's runs may have together (default: as many as it likes). The same for every process of a mesh."`
+
 	Provider string `default:"cpu" enum:"cpu,openvino,cuda" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino or cuda (default cpu). dreamood doctor names what is there."`
 	Threads  int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
 }
@@ -115,6 +118,7 @@ func (c *ServeCmd) config(credentials rpc.Credentials, tracing trace.TracerProvi
 		Target: c.Target, Data: c.Data, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
 		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
 		Version: version, Metrics: c.Metrics, Tracing: tracing, DrainDelay: c.DrainDelay, DrainTimeout: c.DrainTimeout,
+		QuotaRuns: c.QuotaRuns, QuotaShards: c.QuotaShards,
 	}
 }
 

@@ -95,7 +95,7 @@ func (a *App) open(ctx context.Context) error {
 	if a.catalog, err = catalog.New(ctx, js, catalog.Config{}); err != nil {
 		return err
 	}
-	a.runs, err = runs.New(ctx, runs.Config{Kinds: kinds}, runs.Deps{
+	a.runs, err = runs.New(ctx, runs.Config{Kinds: kinds, QuotaRuns: a.cfg.QuotaRuns, QuotaShards: a.cfg.QuotaShards}, runs.Deps{
 		JS: js, Log: a.log, Reason: func(err error) string { return string(fault.ReasonOf(err)) },
 		Forget: func(_ context.Context, run runs.Run) error {
 			return errors.Join(fit.Remove(fit.Path(a.checkpoints(), run.Origin)), generator.RemoveCheckpoints(a.checkpoints(), run.Origin))

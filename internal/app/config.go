@@ -33,6 +33,9 @@ type Config struct {
 	Provider   string   // "cpu", "openvino" or "cuda"; "" = cpu
 	Threads    int      // of one model run; 0 = all CPUs
 
+	QuotaRuns   int // runs of one owner that have not ended; 0 = no quota
+	QuotaShards int // shards of one owner that are not done; 0 = no quota
+
 	// Credentials are those of this process: what it shows to the other roles, and the certificate of its own server.
 	Credentials rpc.Credentials
 	Tokens      string // file of identities
@@ -133,6 +136,12 @@ func (c Config) Validate() error {
 	}
 	if c.GCGrace != 0 && c.GCGrace < time.Minute {
 		bad("--gc-grace %s: want at least 1m; a worker needs some time between storing a blob and naming it", c.GCGrace)
+	}
+	if c.QuotaRuns < 0 {
+		bad("--quota-runs %d: want 1 or more, or 0 for no quota", c.QuotaRuns)
+	}
+	if c.QuotaShards < 0 {
+		bad("--quota-shards %d: want 1 or more, or 0 for no quota", c.QuotaShards)
 	}
 	return errors.Join(errs...)
 }

@@ -35,6 +35,8 @@ type Config struct {
 	CommitWait time.Duration // how long a commit is tried while the queue cannot be reached; default AckWait
 
 	MaxPending     int           // shards waiting or worked on per kind; more give ErrQueueFull; default 10,000
+	QuotaRuns      int           // runs of one owner that have not ended; more give ErrQuota; 0: no quota
+	QuotaShards    int           // shards of one owner that are not done, over all kinds; more give ErrQuota; 0: no quota
 	LaneIdle       time.Duration // a lane that has been empty for so long is removed until it is needed again; default 1 h
 	Poll           time.Duration // how often workers without work look for it unasked, a fifth as often when the queue is empty; default 1 s
 	ReportEvery    time.Duration // at most one progress event per shard in this time; default 500 ms
@@ -103,6 +105,8 @@ func (c Config) validate() error {
 	require(c.Replicas >= 1 && c.Replicas <= 5, "replicas %d: want 1, 3 or 5", c.Replicas)
 	require(c.MaxAttempts >= 1, "max attempts %d: want at least 1", c.MaxAttempts)
 	require(c.MaxPending >= 1, "max pending %d: want at least 1", c.MaxPending)
+	require(c.QuotaRuns >= 0, "quota of runs %d: want 0 or more", c.QuotaRuns)
+	require(c.QuotaShards >= 0, "quota of shards %d: want 0 or more", c.QuotaShards)
 	require(c.EventsPerRun >= 2, "events per run %d: want at least 2", c.EventsPerRun)
 	durations := []struct {
 		name  string

@@ -113,11 +113,13 @@ func (d *delivery) work(ctx context.Context) {
 	a.report.fresh = a.report != (report{}) // the lease may have seen it and not written it
 	run, committed := a.settle(ctx, workCtx, err, func(run *Run, shard *ShardState) {
 		shard.Result = result
+		shard.Millis = a.took(run)
 		if run.sum(); run.allDone() {
 			run.Finisher = d.shard
 		}
 	})
 	if committed {
+		d.s.measure(ctx, d.w.Kind, run.Shards[d.shard])
 		release()
 		d.finish(ctx, run)
 	}

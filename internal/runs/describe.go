@@ -16,7 +16,11 @@ type QueueState struct {
 	Kind              string
 	Waiting, InFlight int64
 	Oldest            time.Duration // that the oldest waiting shard has waited
+	UnitsPerSecond    float64       // of one worker, measured; 0 when not known yet
 	Lanes             []LaneState   // those in which shards wait first, in the order in which they are served now
+
+	tally  tally
+	listed time.Time // by the server's clock
 }
 
 // LaneState is what one owner has in one class of a queue.
@@ -36,7 +40,7 @@ func (s *Service) DescribeQueue(ctx context.Context, kind string) (QueueState, e
 	}
 	if _, err := s.js.Stream(ctx, s.cfg.Name+"-queue-"+kind); err != nil { // a question makes no queue
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			err = fmt.Errorf("queue of %s: %w", kind, ErrNotFound)
+			err = fmt.Errorf("queue of %s: %w", kind, ErrNoQueue)
 		}
 		return QueueState{}, err
 	}
@@ -56,7 +60,11 @@ func (q *queue) describe(ctx context.Context) (QueueState, error) {
 	if err != nil {
 		return QueueState{}, err
 	}
-	out := QueueState{Kind: q.kind}
+	speed, err := q.s.tally(ctx, q.kind)
+	if err != nil {
+		return QueueState{}, err
+	}
+	out := QueueState{Kind: q.kind, UnitsPerSecond: speed.perSecond(), tally: speed}
 	var now time.Time
 	standings := make([]standing, len(list))
 	lanes := make([]LaneState, len(list))
@@ -74,6 +82,7 @@ func (q *queue) describe(ctx context.Context) (QueueState, error) {
 		out.InFlight += lanes[i].InFlight
 		out.Oldest = max(out.Oldest, lanes[i].Oldest)
 	}
+	out.listed = now
 	for _, i := range servingOrder(standings, now) {
 		out.Lanes = append(out.Lanes, lanes[i])
 	}

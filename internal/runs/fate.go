@@ -14,12 +14,16 @@ import (
 var (
 	// ErrNotFound means that there is no run of that id.
 	ErrNotFound = errors.New("no such run")
+	// ErrNoQueue means that nothing of that kind was ever submitted or served.
+	ErrNoQueue = errors.New("no such queue")
 	// ErrRequestMismatch means that the request id was used before, for another payload.
 	ErrRequestMismatch = errors.New("the request id was used for another request")
 	// ErrQueueFull means that the queue of this kind holds as many shards as it may: try again later.
 	ErrQueueFull = errors.New("the queue is full")
 	// ErrState means that the state of the run does not allow what was asked.
 	ErrState = errors.New("the state of the run does not allow it")
+	// ErrQuota means that an owner has as many unfinished runs or shards as it may: try again when some have ended.
+	ErrQuota = errors.New("the quota is used up")
 	// ErrInvalid means that a Spec, a page token or a page size is none.
 	ErrInvalid = errors.New("invalid")
 )

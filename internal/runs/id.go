@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,15 @@ func newID(now time.Time) string {
 		id[i] = digits[id[i]&31]
 	}
 	return string(id[:])
+}
+
+// timeOf is when an identifier was made.
+func timeOf(id string) time.Time {
+	var ms int64
+	for i := 0; i < 10 && i < len(id); i++ {
+		ms = ms<<5 | int64(max(strings.IndexByte(digits, id[i]), 0))
+	}
+	return time.UnixMilli(ms)
 }
 
 // hashOf is a SHA-256 over the SHA-256 of each part, in hexadecimal: different lists of parts differ.

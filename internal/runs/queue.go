@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,6 +30,10 @@ type queue struct {
 	s      *Service
 	kind   string
 	stream jetstream.Stream
+
+	mu        sync.Mutex // of what follows
+	described QueueState // by recent
+	at        time.Time
 }
 
 // message is what travels: where to look.

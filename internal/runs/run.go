@@ -136,6 +136,7 @@ type ShardState struct {
 	Worker  string `json:"worker,omitempty"`  // the process of the last claim
 	Pauses  int    `json:"pauses,omitempty"`  // Run.Pauses at the last claim
 	Units   int64  `json:"units,omitempty"`   // done, as reported
+	Millis  int64  `json:"millis,omitempty"`  // that the work took, where one attempt did all of it
 	Total   int64  `json:"total,omitempty"`
 	Result  []byte `json:"result,omitempty"` // what Work returned
 	Error   string `json:"error,omitempty"`  // of the last attempt that failed

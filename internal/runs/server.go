@@ -64,13 +64,13 @@ func Fault(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrNoQueue):
 		return fault.New(fault.NotFound, "%w", err)
 	case errors.Is(err, ErrState):
 		return fault.New(fault.FailedPrecondition, "%w", err)
 	case errors.Is(err, ErrRequestMismatch):
 		return fault.Invalid("request_id", "%w", err)
-	case errors.Is(err, ErrQueueFull):
+	case errors.Is(err, ErrQueueFull), errors.Is(err, ErrQuota):
 		return &fault.Error{Reason: fault.ResourceExhausted, Message: err.Error(), RetryAfter: 30 * time.Second, Err: err}
 	case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed),
 		errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, context.DeadlineExceeded):
@@ -125,7 +125,15 @@ func (s Server) GetRun(ctx context.Context, q *runv1.GetRunRequest) (*runv1.GetR
 	if err != nil {
 		return nil, Fault(err)
 	}
-	return &runv1.GetRunResponse{Run: run.Proto()}, nil
+	out := run.Proto()
+	place, ok, err := s.Runs.Place(ctx, &run)
+	if err != nil {
+		return nil, Fault(err)
+	}
+	if ok {
+		out.Queue = place.proto()
+	}
+	return &runv1.GetRunResponse{Run: out}, nil
 }
 
 // ListRuns returns a page of runs.

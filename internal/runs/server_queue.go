@@ -20,7 +20,7 @@ func (s Server) DescribeQueue(ctx context.Context, q *runv1.DescribeQueueRequest
 	out := &runv1.DescribeQueueResponse{}
 	for _, kind := range kinds {
 		state, err := s.Runs.DescribeQueue(ctx, kind)
-		if errors.Is(err, ErrNotFound) && q.Kind == "" {
+		if errors.Is(err, ErrNoQueue) && q.Kind == "" {
 			continue
 		}
 		if err != nil {
@@ -32,7 +32,7 @@ func (s Server) DescribeQueue(ctx context.Context, q *runv1.DescribeQueueRequest
 }
 
 func (q QueueState) proto(ctx context.Context) *runv1.Queue {
-	out := &runv1.Queue{Kind: q.Kind, Waiting: q.Waiting, InFlight: q.InFlight, Oldest: span(q.Oldest)}
+	out := &runv1.Queue{Kind: q.Kind, Waiting: q.Waiting, InFlight: q.InFlight, Oldest: span(q.Oldest), UnitsPerSecond: q.UnitsPerSecond}
 	for _, l := range q.Lanes {
 		if !auth.Sees(ctx, l.Owner) {
 			continue
@@ -42,6 +42,10 @@ func (q QueueState) proto(ctx context.Context) *runv1.Queue {
 		})
 	}
 	return out
+}
+
+func (p Place) proto() *runv1.QueuePlace {
+	return &runv1.QueuePlace{Ahead: int32(p.Ahead), Waiting: int32(p.Waiting), InFlight: int32(p.InFlight), TimeLeft: span(p.TimeLeft)}
 }
 
 // span is a duration for clients; nothing stays nothing.

@@ -43,6 +43,7 @@ type Service struct {
 	mu       sync.Mutex
 	queues   map[string]*queue   // by kind
 	tellings map[string]*telling // by run
+	rates    rates
 
 	stop context.CancelFunc // of the reconciler; nil before Start
 	done chan struct{}
@@ -65,6 +66,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
 	}
 	s.born = time.Now()
+	s.rates.fresh, s.rates.written = map[string]tally{}, map[string]time.Time{}
 	s.ledger = &ledger{s: s, pages: map[string]*page{}}
 	s.hub, s.readers = &hub{s: s, ears: map[string]map[*ear]bool{}}, make(chan struct{}, readers)
 	s.docs, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{

@@ -83,6 +83,9 @@ func (s *Service) accept(ctx context.Context, q *queue, run Run) (Run, bool, err
 	if err := q.room(ctx, len(run.due())); err != nil {
 		return Run{}, false, err
 	}
+	if err := s.charge(ctx, run.Owner, run.ID, run.ShardCount-run.ShardsDone); err != nil {
+		return Run{}, false, err
+	}
 	if err := s.create(ctx, &run); errors.Is(err, jetstream.ErrKeyExists) { // by the same request at the same time
 		run, err = s.Get(ctx, run.ID)
 		return run, false, err

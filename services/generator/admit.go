@@ -46,9 +46,13 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	if err := s.admit(ctx, &q, space, decoding, run); err != nil {
 		return runs.Plan{}, err
 	}
-	payload, err = protojson.Marshal(&q)
+	if payload, err = protojson.Marshal(&q); err != nil {
+		return runs.Plan{}, err
+	}
+	perPicture, err := s.deps.Runs.PerUnit(ctx, KindRenderSet)
 	total := int(q.PerClass) * len(q.Classes)
-	return runs.Plan{Payload: payload, Total: int64(total), Shards: shardsOf(total, s.cfg.ShardSize)}, err
+	size := cmp.Or(s.cfg.ShardSize, shardSize(total, perPicture))
+	return runs.Plan{Payload: payload, Total: int64(total), Shards: shardsOf(total, size)}, err
 }
 
 // checkFields looks at what can be said without the space.

@@ -15,7 +15,7 @@ type Config struct {
 	Models    string // folder with one folder per diffusion model
 	Model     string // where neither request nor space names one; default "reference"
 	Workers   int    // shards rendered at once; default 1: one picture batch fills the CPU or GPU
-	ShardSize int    // pictures per shard, when a set is not so large that it needs larger ones; default 32
+	ShardSize int    // pictures per shard, when a set is not so large that it needs larger ones; 0: by measured speed
 	Pipeline  diffusion.Config
 
 	Checkpoints string // folder of what shards under way have; "" keeps nothing
@@ -27,9 +27,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Workers == 0 {
 		c.Workers = 1
-	}
-	if c.ShardSize == 0 {
-		c.ShardSize = 32
 	}
 	return c
 }
@@ -43,7 +40,7 @@ func (c Config) validate() error {
 		errs = append(errs, fmt.Errorf("workers: %d; want 1 or more", c.Workers))
 	}
 	if c.ShardSize < 0 {
-		errs = append(errs, fmt.Errorf("shard size: %d; want 1 or more", c.ShardSize))
+		errs = append(errs, fmt.Errorf("shard size: %d; want 0 or more", c.ShardSize))
 	}
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -18,6 +19,25 @@ import (
 	"github.com/dreamood/dreamood/internal/stage"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
+
+// How a set is cut, where the configuration does not say: for work of shardTime, but neither into crumbs nor into fewer
+// than shareable shards where there are enough pictures. The pictures do not depend on it.
+const (
+	shardTime    = 45 * time.Second
+	defaultShard = 32 // pictures, as long as no speed is known, and for small sets
+	smallestCut  = 4
+	largestCut   = 256
+	shareable    = 8
+)
+
+// shardSize is the pictures per shard for a set of total pictures, of which one takes so long; 0 when not known.
+func shardSize(total int, perPicture time.Duration) int {
+	if perPicture <= 0 {
+		return defaultShard
+	}
+	size := int(min(max(shardTime/perPicture, smallestCut), largestCut))
+	return min(size, max(defaultShard, total/shareable))
+}
 
 // shardsOf is the number of shards for a set of total pictures.
 func shardsOf(total, size int) int {
