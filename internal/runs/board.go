@@ -57,11 +57,11 @@ func (b *board) take(ctx context.Context) (*catch, error) {
 		if err := b.look(ctx); err != nil {
 			return nil, err
 		}
-		seat := b.reserve()
+		seat, sure := b.reserve()
 		if seat == nil {
 			return nil, nil
 		}
-		msg, err := b.pull(ctx, seat)
+		msg, err := b.pull(ctx, seat, sure)
 		if msg != nil {
 			return &catch{msg, seat}, nil
 		}
@@ -71,8 +71,8 @@ func (b *board) take(ctx context.Context) (*catch, error) {
 	}
 }
 
-// reserve chooses a lane and counts the shard that is going to be pulled from it.
-func (b *board) reserve() *seat {
+// reserve chooses a lane and counts the shard that is going to be pulled from it. sure says that there should be one.
+func (b *board) reserve() (s *seat, sure bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -87,10 +87,10 @@ func (b *board) reserve() *seat {
 	}
 	i := next(lanes, now.Add(b.skew))
 	if i < 0 {
-		return nil
+		return nil, false
 	}
-	s := seats[i]
-	if s.waiting > 0 {
+	s = seats[i]
+	if sure = s.waiting > 0; sure {
 		s.waiting--
 	} else {
 		s.again = time.Time{}
@@ -98,15 +98,15 @@ func (b *board) reserve() *seat {
 	s.inFlight++
 	s.held++
 	s.served = now.Add(b.skew)
-	return s
+	return s, sure
 }
 
-// pull asks a lane for a message without waiting for one: nil when it has none.
-func (b *board) pull(ctx context.Context, s *seat) (jetstream.Msg, error) {
+// pull asks a lane for a message: nil when it has none.
+func (b *board) pull(ctx context.Context, s *seat, sure bool) (jetstream.Msg, error) {
 	b.mu.Lock()
 	calls := s.calls
 	b.mu.Unlock()
-	msg, err := b.fetch(ctx, s)
+	msg, err := b.fetch(ctx, s, sure)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if msg != nil {
@@ -132,7 +132,9 @@ func (b *board) pull(ctx context.Context, s *seat) (jetstream.Msg, error) {
 	return nil, err
 }
 
-func (b *board) fetch(ctx context.Context, s *seat) (jetstream.Msg, error) {
+// fetch does not wait for a message, but where there should be one for a moment: what was just published is not yet seen
+// by all of the server.
+func (b *board) fetch(ctx context.Context, s *seat, sure bool) (jetstream.Msg, error) {
 	b.mu.Lock()
 	consumer := s.consumer
 	b.mu.Unlock()
@@ -147,7 +149,12 @@ func (b *board) fetch(ctx context.Context, s *seat) (jetstream.Msg, error) {
 		s.consumer = consumer
 		b.mu.Unlock()
 	}
-	batch, err := consumer.FetchNoWait(1)
+	batch, err := jetstream.MessageBatch(nil), error(nil)
+	if sure {
+		batch, err = consumer.Fetch(1, jetstream.FetchMaxWait(sureWait))
+	} else {
+		batch, err = consumer.FetchNoWait(1)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,8 @@ const (
 	// A shard that is said to come again is looked for so often, at growing distances.
 	maxTries = 6
 	firstTry = 10 * time.Millisecond
+	// sureWait bounds the wait for a shard that should be there; usually another worker was faster.
+	sureWait = 50 * time.Millisecond
 	// idlePolls is how many times Config.Poll passes between two looks at an empty queue.
 	idlePolls = 5
 )
