@@ -58,7 +58,7 @@ func TestPicturesDoNotDependOnTheCut(t *testing.T) {
 		var got [][]byte
 		for i := range shards {
 			from, to := part(total, i, shards)
-			err := j.each(t.Context(), segmentsOf(from, to, perClass, []int{0, 1}), nil, func(p *generatorv1.Picture) error {
+			err := j.each(t.Context(), segmentsOf(from, to, perClass, []int{0, 1}), nil, nil, func(p *generatorv1.Picture) error {
 				got = append(got, p.Png)
 				return nil
 			})
