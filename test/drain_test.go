@@ -10,13 +10,19 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/dreamood/dreamood/internal/app"
 	"github.com/dreamood/dreamood/internal/rpc"
+	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
+	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
 // drainSteps make a batch last some seconds.
@@ -120,4 +126,83 @@ func begun(ctx context.Context, t *testing.T, m mesh, run *runv1.Run) {
 			return
 		}
 	}
+}
+
+// TestCancelReachesTheKernel cancels a run in the middle of denoising, and one in the middle of training: within a
+// second the work has returned from the native engine.
+func TestCancelReachesTheKernel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains and renders for half a minute")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	core, logged := observer.New(zapcore.InfoLevel)
+	a, err := app.New(ctx, app.Config{Data: filepath.Join(dir, "data"), Models: "../models", Datasets: []string{"../sample", dir}}, zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	conn, err := a.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	m := mesh{conn, conn, conn, conn, trainingSet(t, dir)}
+	space := trainSpace(ctx, t, m)
+
+	rendered, err := generatorv1.NewGeneratorServiceClient(conn).RenderSet(ctx, &generatorv1.RenderSetRequest{
+		SetId: "cancelled", Space: space.Name, PerClass: 20, Rendering: &generatorv1.Rendering{Steps: 500},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trained, err := trainerv1.NewTrainerServiceClient(conn).TrainDetector(ctx, &trainerv1.TrainDetectorRequest{
+		DetectorId: "cancelled", Dataset: m.training, TestDataset: sample(t, "cifar10_test.zip"),
+		Training: &trainerv1.DetectorTraining{Epochs: 500, Width: 64},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	embedded, err := embedderv1.NewEmbedderServiceClient(conn).TrainSpace(ctx, &embedderv1.TrainSpaceRequest{
+		SpaceId: "cancelled", Dataset: m.training, Training: &embedderv1.SpaceTraining{Epochs: 500, Width: 64, BankPerClass: 80},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []*runv1.Run{rendered.Run, trained.Run, embedded.Run} {
+		begun(ctx, t, m, run)
+		began := time.Now()
+		if _, err := runv1.NewRunServiceClient(conn).CancelRun(ctx, &runv1.CancelRunRequest{Name: run.Name}); err != nil {
+			t.Fatal(err)
+		}
+		took := returned(t, logged, run, began)
+		t.Logf("%s: its work returned %s after the cancellation was asked for", run.Kind, took.Round(time.Millisecond))
+		if took > time.Second {
+			t.Errorf("%s: its work returned %s after the cancellation; want a second at most", run.Kind, took)
+		}
+	}
+}
+
+// returned waits for the log line that says that the work of a cancelled run has returned, and tells how long that was
+// after began.
+func returned(t *testing.T, logged *observer.ObservedLogs, run *runv1.Run, began time.Time) time.Duration {
+	t.Helper()
+	id := strings.TrimPrefix(run.Name, "runs/")
+	for deadline := began.Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for _, line := range logged.FilterMessage("attempt").FilterField(zap.String("run", id)).All() {
+			if line.ContextMap()["outcome"] == "ended" {
+				return line.Time.Sub(began)
+			}
+		}
+	}
+	t.Fatalf("the work of %s has not returned within a minute", run.Name)
+	return 0
 }
