@@ -127,8 +127,18 @@ func TestOperationOfEveryEnd(t *testing.T) {
 			t.Errorf("metadata %v, want %s", op.Metadata, got)
 		}
 	}
+	if _, err := c.DeleteOperation(t.Context(), &longrunningpb.DeleteOperationRequest{Name: "runs/" + good.ID}); err != nil {
+		t.Errorf("delete an operation that is done: %v", err)
+	}
+	if _, err := c.GetOperation(t.Context(), &longrunningpb.GetOperationRequest{Name: "runs/" + good.ID}); fault.ReasonOf(err) != fault.NotFound {
+		t.Errorf("a deleted operation: %v", err)
+	}
+	open := submit(t, s, Spec{Kind: "sleep"})
+	if _, err := c.DeleteOperation(t.Context(), &longrunningpb.DeleteOperationRequest{Name: "runs/" + open.ID}); fault.ReasonOf(err) != fault.FailedPrecondition {
+		t.Errorf("delete an operation that is not done: %v", err)
+	}
 	_, err = c.GetOperation(t.Context(), &longrunningpb.GetOperationRequest{Name: "runs/none"})
-	if status.Code(err) != codes.NotFound && fault.ReasonOf(err) != fault.NotFound {
+	if fault.ReasonOf(err) != fault.NotFound {
 		t.Errorf("an operation that is none: %v", err)
 	}
 }
