@@ -38,24 +38,6 @@ func (f *floor) publishes(ctx context.Context, n, clients int) (float64, error) 
 	})
 }
 
-// swaps is the rate of compare-and-set on documents of one size, one key per client.
-func (f *floor) swaps(ctx context.Context, n, clients, bytes int) (float64, error) {
-	f.streams++
-	name := fmt.Sprintf("floor-%d", f.streams)
-	bucket, err := f.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = f.js.DeleteKeyValue(ctx, name) }()
-	revisions := make([]uint64, clients)
-	document := make([]byte, bytes)
-	return perSecond(n, clients, func(client, i int) error {
-		revision, err := bucket.Update(ctx, fmt.Sprint(client), document, revisions[client])
-		revisions[client] = revision
-		return err
-	})
-}
-
 // workQueue is the rate at which so many fetchers, each on one of the connections, empty a full work queue: one message
 // at a time, each acknowledged twice.
 func (f *floor) workQueue(ctx context.Context, n, fetchers int, connections []*bus.Bus) (float64, error) {

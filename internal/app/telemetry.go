@@ -71,6 +71,16 @@ func (a *App) sample() {
 			}
 			return work
 		},
+		DeadLetters: func(ctx context.Context) (map[string]int64, error) {
+			letters, _, err := service.DeadLetters(ctx, runs.Filter{}, "", 1000, "")
+			counts := map[string]int64{}
+			for _, letter := range letters {
+				if letter.RedrivenBy == "" { // nobody has taken care of it
+					counts[letter.Kind]++
+				}
+			}
+			return counts, err
+		},
 		NATS: func() (bool, uint64) { return conn.IsConnected(), conn.Stats().Reconnects },
 	})
 }

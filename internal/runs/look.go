@@ -72,7 +72,7 @@ func (b *board) merge(list []laneInfo, now time.Time) {
 			s = &seat{filter: b.q.filter(info.lane), tries: maxTries, standing: standing{name: info.Name, class: info.class, owner: info.key}}
 		}
 		seats[s.name] = s
-		b.skew = info.TimeStamp.Sub(time.Now())
+		b.skew = time.Until(info.TimeStamp)
 		s.waiting, s.inFlight = int64(info.NumPending), int64(info.NumAckPending)
 		s.position = info.Delivered.Stream
 		if last := info.Delivered.Last; last != nil && last.After(s.served) {

@@ -24,27 +24,38 @@ func (s *Service) load(ctx context.Context, id string) (Run, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	entry, err := s.docs.Get(ctx, runKey(id))
+	if err == nil {
+		return decode(entry)
+	}
+	if errors.Is(err, jetstream.ErrKeyNotFound) { // that decides much: a dependent fails, a message is dropped
+		var value []byte
+		var revision uint64
+		if value, revision, err = s.fromLeader(ctx, runKey(id)); err == nil {
+			return decodeRun(runKey(id), value, revision)
+		}
+	}
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return Run{}, fmt.Errorf("run %s: %w", id, ErrNotFound)
 	}
-	if err != nil {
-		return Run{}, fmt.Errorf("read run %s: %w", id, err)
-	}
-	return decode(entry)
+	return Run{}, fmt.Errorf("read run %s: %w", id, err)
 }
 
 func decode(entry jetstream.KeyValueEntry) (Run, error) {
+	return decodeRun(entry.Key(), entry.Value(), entry.Revision())
+}
+
+func decodeRun(key string, value []byte, revision uint64) (Run, error) {
 	var run Run
-	if err := json.Unmarshal(entry.Value(), &run); err != nil {
-		return Run{}, fmt.Errorf("document %s, revision %d: %w", entry.Key(), entry.Revision(), err)
+	if err := json.Unmarshal(value, &run); err != nil {
+		return Run{}, fmt.Errorf("document %s, revision %d: %w", key, revision, err)
 	}
 	if !run.Unplanned && (len(run.Shards) == 0 || run.Finisher < 0 || run.Finisher >= len(run.Shards)) {
-		return Run{}, fmt.Errorf("document %s, revision %d: no shards", entry.Key(), entry.Revision())
+		return Run{}, fmt.Errorf("document %s, revision %d: no shards", key, revision)
 	}
 	if run.Origin == "" { // written by an older version
 		run.Origin = run.ID
 	}
-	run.revision = entry.Revision()
+	run.revision = revision
 	return run, nil
 }
 

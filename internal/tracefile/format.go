@@ -91,7 +91,7 @@ func attributes(list []attribute.KeyValue) []keyValue {
 			f := kv.Value.AsFloat64()
 			v.Double = &f
 		default: // text, and lists as text
-			s := kv.Value.Emit()
+			s := kv.Value.String()
 			v.String = &s
 		}
 		out = append(out, keyValue{string(kv.Key), v})
