@@ -13,11 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/dreamood/dreamood/internal/diffusion"
-	"github.com/dreamood/dreamood/internal/logs"
-	"github.com/dreamood/dreamood/internal/runs"
 )
 
 // saveShare and saveEvery bound what checkpoints cost: the next one waits a hundred times as long as the last one took
@@ -29,11 +25,12 @@ const (
 
 // progress is what a shard under way has, kept in a file: its finished pictures and the batch that is denoised. The file
 // is replaced as a whole and begins with a checksum, so that a process may be killed at any time; it is not synced, for
-// a lost one costs work and nothing else. One that is damaged or of other pictures is left out of account, with a line
-// in the log. A nil progress keeps nothing.
+// a lost one costs work and nothing else. One that is damaged or of other pictures is left out of account, with a note.
+// A nil progress keeps nothing.
 type progress struct {
-	path string
-	log  *zap.Logger
+	path   string
+	note   func(what string, err error) // for the log; err is nil where nothing is wrong
+	wanted func(end error) bool         // says whether somebody goes on with work that ended so
 
 	kept  content
 	saved time.Time
@@ -45,15 +42,6 @@ type content struct {
 	Key      [sha256.Size]byte // of what is rendered, see keyOf
 	Pictures []Rendered
 	Batch    *diffusion.Checkpoint // of the pictures after those; nil between batches
-}
-
-// progressOf is that of a shard; retries of a run go on from each other's.
-func (s *Service) progressOf(ctx context.Context, run runs.Run, shard int) *progress {
-	if s.cfg.Checkpoints == "" {
-		return nil
-	}
-	path := filepath.Join(s.cfg.Checkpoints, fmt.Sprintf("%s-%d.ckpt", run.Origin, shard))
-	return &progress{path: path, log: logs.From(ctx, s.deps.Log).With(zap.String("checkpoint", path)), saved: time.Now()}
 }
 
 // keyOf tells apart everything that the bytes of pictures depend on.
@@ -75,12 +63,12 @@ func (p *progress) open(key [sha256.Size]byte) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		p.log.Warn("checkpoint is ignored", zap.Error(err))
+		p.note("checkpoint is ignored", err)
 	case found.Key != key:
-		p.log.Warn("checkpoint is ignored: it is of other pictures")
+		p.note("checkpoint is ignored", errors.New("it is of other pictures"))
 	default:
 		p.kept = found
-		p.log.Info("shard goes on from its checkpoint", zap.Int("pictures", len(found.Pictures)), zap.Bool("in_batch", found.Batch != nil))
+		p.note(fmt.Sprintf("shard goes on from its checkpoint, after %d pictures", len(found.Pictures)), nil)
 	}
 	p.kept.Key = key
 }
@@ -124,10 +112,9 @@ func (p *progress) batch(pictures []Rendered) {
 // interrupted keeps what there is when work is given back; the one that goes on with it may be another process.
 func (p *progress) interrupted(ctx context.Context) {
 	end := context.Cause(ctx)
-	if p == nil || end == nil || errors.Is(end, runs.ErrEnded) || errors.Is(end, runs.ErrFenced) {
-		return
+	if p != nil && end != nil && p.wanted(end) {
+		p.save(true)
 	}
-	p.save(true)
 }
 
 // save writes the file, unless it was written too short a time ago. That it could not costs a line in the log: the
@@ -135,7 +122,7 @@ func (p *progress) interrupted(ctx context.Context) {
 func (p *progress) save(now bool) {
 	if began := time.Now(); now || began.Sub(p.saved) >= max(saveEvery, saveShare*p.took) {
 		if err := p.kept.write(p.path); err != nil {
-			p.log.Warn("checkpoint is not written", zap.Error(err))
+			p.note("checkpoint is not written", err)
 		}
 		p.saved = time.Now()
 		p.took = p.saved.Sub(began)
@@ -147,7 +134,7 @@ func (p *progress) remove() {
 		return
 	}
 	if err := os.Remove(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		p.log.Warn("checkpoint is left", zap.Error(err))
+		p.note("checkpoint is left", err)
 	}
 }
 

@@ -136,7 +136,7 @@ func TestCheckpointsAreRemoved(t *testing.T) {
 
 // The time between two saves is a hundred times that of the last one, at least a second.
 func TestCheckpointsCostAHundredth(t *testing.T) {
-	p := &progress{path: filepath.Join(t.TempDir(), "run-0.ckpt"), log: zap.NewNop(), saved: time.Now().Add(-time.Minute), took: time.Second}
+	p := &progress{path: filepath.Join(t.TempDir(), "run-0.ckpt"), note: func(string, error) {}, saved: time.Now().Add(-time.Minute), took: time.Second}
 	written := func() bool {
 		_, err := os.Stat(p.path)
 		return err == nil

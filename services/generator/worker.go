@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -148,4 +150,24 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 		return "", err
 	}
 	return set.Name, s.sets.Settle(ctx, set, func(old *generatorv1.Set) bool { return proto.Equal(old, set) })
+}
+
+// progressOf is the progress of a shard; retries of a run go on from each other's.
+func (s *Service) progressOf(ctx context.Context, run runs.Run, shard int) *progress {
+	if s.cfg.Checkpoints == "" {
+		return nil
+	}
+	path := filepath.Join(s.cfg.Checkpoints, fmt.Sprintf("%s-%d.ckpt", run.Origin, shard))
+	log := logs.From(ctx, s.deps.Log).With(zap.String("checkpoint", path))
+	return &progress{
+		path: path, saved: time.Now(),
+		note: func(what string, err error) {
+			if err != nil {
+				log.Warn(what, zap.Error(err))
+				return
+			}
+			log.Info(what)
+		},
+		wanted: func(end error) bool { return !errors.Is(end, runs.ErrEnded) && !errors.Is(end, runs.ErrFenced) },
+	}
 }
