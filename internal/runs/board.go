@@ -36,6 +36,7 @@ type seat struct {
 	aged     uint64             // the position for which oldest was asked
 	held     int64              // shards in the hands of this board's workers
 	calls    int                // for new shards
+	missing  int64              // shards that the server has but does not count
 	again    time.Time          // when shards may come again; zero when nothing says so
 	tries    int                // how often nothing came then
 }
@@ -80,7 +81,7 @@ func (b *board) reserve() (s *seat, sure bool) {
 	var lanes []standing
 	for _, s := range b.seats {
 		l := s.standing
-		if l.waiting == 0 && !s.again.IsZero() && !s.again.After(now) {
+		if l.waiting == 0 && (s.missing > 0 || !s.again.IsZero() && !s.again.After(now)) {
 			l.waiting = 1
 		}
 		seats, lanes = append(seats, s), append(lanes, l)
@@ -90,9 +91,12 @@ func (b *board) reserve() (s *seat, sure bool) {
 		return nil, false
 	}
 	s = seats[i]
-	if sure = s.waiting > 0; sure {
+	switch sure = s.waiting > 0 || s.missing > 0; {
+	case s.waiting > 0:
 		s.waiting--
-	} else {
+	case s.missing > 0:
+		s.missing--
+	default:
 		s.again = time.Time{}
 	}
 	s.inFlight++
@@ -121,7 +125,7 @@ func (b *board) pull(ctx context.Context, s *seat, sure bool) (jetstream.Msg, er
 		s.again = time.Now().Add(firstTry << s.tries)
 	}
 	if s.calls == calls { // what was called for meanwhile may have come after the answer
-		s.waiting = 0
+		s.waiting, s.missing = 0, 0
 	}
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound):
@@ -186,6 +190,8 @@ func (b *board) hear(c call) {
 		}
 		s.waiting += c.New
 		s.calls++
+	case c.Uncounted > 0:
+		s.missing = c.Uncounted
 	default:
 		s.tries = 0
 		if s.again.IsZero() || again.Before(s.again) {

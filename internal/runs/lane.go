@@ -136,8 +136,8 @@ func (l *laneInfo) idle() time.Duration {
 	return l.TimeStamp.Sub(last)
 }
 
-// tend is one pass of the reconciler over the lanes: it makes lanes for messages that lie in none, and removes those
-// that have been empty for Config.LaneIdle.
+// tend is one pass of the reconciler over the lanes: it removes those that have been empty for Config.LaneIdle, makes
+// lanes for messages that lie in none, and calls for messages that their lane does not count.
 func (q *queue) tend(ctx context.Context) error {
 	list, err := q.lanes(ctx)
 	if err != nil {
@@ -145,8 +145,10 @@ func (q *queue) tend(ctx context.Context) error {
 	}
 	var inLanes uint64
 	var problems []error
+	counted := map[lane]uint64{}
 	for _, l := range list {
-		inLanes += l.NumPending + uint64(l.NumAckPending)
+		counted[l.lane] = l.NumPending + uint64(l.NumAckPending)
+		inLanes += counted[l.lane]
 		if l.idle() >= q.s.cfg.LaneIdle {
 			problems = append(problems, q.removeLane(ctx, l.lane))
 		}
@@ -155,7 +157,7 @@ func (q *queue) tend(ctx context.Context) error {
 	info, err := q.stream.Info(ask)
 	cancel()
 	if err == nil && info.State.Msgs > inLanes {
-		err = q.adopt(ctx, q.subject("*", "*", "*", "*"))
+		err = q.adopt(ctx, q.subject("*", "*", "*", "*"), counted)
 	}
 	return errors.Join(append(problems, err)...)
 }
@@ -180,30 +182,36 @@ func (q *queue) removeLane(ctx context.Context, l lane) error {
 		return fmt.Errorf("remove lane %s of the queue of %s: %w", l.name(), q.kind, err)
 	}
 	q.s.log.Info("empty lane removed", zap.String("kind", q.kind), zap.String("lane", l.name()))
-	return q.adopt(ctx, q.filter(l))
+	return q.adopt(ctx, q.filter(l), nil)
 }
 
-// adopt makes the lanes of all messages on the given subjects.
-func (q *queue) adopt(ctx context.Context, subjects string) error {
+// adopt makes the lanes of all messages on the given subjects, and calls the workers for those that are more than their
+// lane was found to count. nats-server 2.15.2 counts one too few for good when a consumer is looked at in the moment in
+// which a message that waits is deleted: the count is cut to what the stream holds, and then the message is taken off
+// once more. Workers go by the count, so they would not pull the last message of that lane; the server gives it to
+// whoever asks for it and waits. A call too many costs a pull that finds nothing.
+func (q *queue) adopt(ctx context.Context, subjects string, counted map[lane]uint64) error {
 	ask, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	info, err := q.stream.Info(ask, jetstream.WithSubjectFilter(subjects))
 	if err != nil {
 		return fmt.Errorf("look into the queue of %s: %w", q.kind, err)
 	}
-	made := map[lane]bool{}
-	for subject := range info.State.Subjects {
-		_, l, ok := q.s.laneOf(subject)
-		if !ok || made[l] {
-			continue
-		}
-		made[l] = true
-		if err := q.makeLane(ctx, l, q.ownerOf(ctx, subject)); err != nil {
-			return err
+	held, some := map[lane]uint64{}, map[lane]string{}
+	for subject, messages := range info.State.Subjects {
+		if _, l, ok := q.s.laneOf(subject); ok {
+			held[l] += messages
+			some[l] = subject
 		}
 	}
-	if len(made) > 0 {
-		q.s.wake(q.kind, call{})
+	for l, messages := range held {
+		if messages <= counted[l] {
+			continue
+		}
+		if err := q.makeLane(ctx, l, q.ownerOf(ctx, some[l])); err != nil {
+			return err
+		}
+		q.s.wake(q.kind, call{Lane: l.name(), Uncounted: int64(messages - counted[l])})
 	}
 	return nil
 }

@@ -190,7 +190,8 @@ func (m *model) look(t *rapid.T) {
 	}
 }
 
-// settle resumes what is paused and waits until every run has ended and its messages are gone.
+// settle resumes what is paused and waits until every run has ended and its messages are gone. Like the reconciler it
+// looks after the lanes, too: a message that its lane does not count is nobody's until then.
 func (m *model) settle(t *rapid.T) {
 	q, err := m.s.queue(context.Background(), m.kind)
 	if err != nil {
@@ -207,6 +208,9 @@ func (m *model) settle(t *rapid.T) {
 				}
 				m.reconcile(t, id)
 			}
+		}
+		if err := q.tend(context.Background()); err != nil {
+			t.Fatal(err)
 		}
 		info, err := q.stream.Info(context.Background())
 		if err != nil {

@@ -14,6 +14,8 @@ type call struct {
 	Lane  string `json:"lane,omitempty"`     // empty: look at all of them
 	New   int64  `json:"new,omitempty"`      // so many new shards; 0: one comes again
 	After int64  `json:"after_ms,omitempty"` // so much later
+
+	Uncounted int64 `json:"uncounted,omitempty"` // so many shards of the lane are not in the server's counts: see adopt
 }
 
 func (s *Service) wakeSubject(kind string) string { return s.cfg.Name + ".wake." + kind }
