@@ -124,6 +124,9 @@ func (s *Service) Serve(ctx context.Context, w Worker) error {
 		return fmt.Errorf("worker configuration: %w", errors.Join(problems...))
 	}
 	q, err := s.queue(ctx, w.Kind)
+	if ctx.Err() != nil { // done before it began
+		return nil
+	}
 	if err != nil {
 		return err
 	}
