@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -27,28 +29,81 @@ type telling struct {
 	sequence uint64 // when done
 }
 
+// knownEnds is of how many runs a process remembers that it told of their end.
+const knownEnds = 1024
+
+// voice is what this process tells of one run. The end is told alone, after all that was on its way.
+type voice struct {
+	order sync.RWMutex
+	ended atomic.Uint64 // revision of the end that was told, 0 before
+	last  *telling      // of Service.mu, like users
+	users int
+}
+
 // announce publishes the run as it now stands and returns the event's sequence, 0 when that did not work: the document
 // is the truth, and Watch repairs a missing end. The same revision is published once; those whose changes were written
-// together tell of them together.
+// together tell of them together. What is older than an end that this process has told is left out: 0, too.
 func (s *Service) announce(ctx context.Context, run Run) uint64 {
 	s.mu.Lock()
-	t := s.tellings[run.ID]
-	if t != nil && t.revision == run.revision {
+	v := s.voices[run.ID]
+	if v == nil {
+		v = &voice{}
+		s.voices[run.ID] = v
+	}
+	if t := v.last; t != nil && t.revision == run.revision {
 		s.mu.Unlock()
-		<-t.done // within askWait
+		<-t.done // within a few askWait
 		return t.sequence
 	}
-	t = &telling{revision: run.revision, done: make(chan struct{})}
-	s.tellings[run.ID] = t
+	t := &telling{revision: run.revision, done: make(chan struct{})}
+	v.last = t
+	v.users++
 	s.mu.Unlock()
-	t.sequence = s.tell(ctx, run, "")
+	t.sequence = s.tellInOrder(ctx, v, run)
 	s.mu.Lock()
-	if s.tellings[run.ID] == t {
-		delete(s.tellings, run.ID)
+	defer s.mu.Unlock()
+	if v.last == t {
+		v.last = nil
 	}
-	s.mu.Unlock()
+	if v.users--; v.users == 0 && v.ended.Load() == 0 {
+		delete(s.voices, run.ID)
+	}
 	close(t.done)
 	return t.sequence
+}
+
+func (s *Service) tellInOrder(ctx context.Context, v *voice, run Run) (sequence uint64) {
+	if !run.State.Terminal() {
+		v.order.RLock()
+		defer v.order.RUnlock()
+		if run.revision < v.ended.Load() {
+			return 0
+		}
+		return s.tell(ctx, run, "")
+	}
+	v.order.Lock()
+	defer v.order.Unlock()
+	if sequence = s.tell(ctx, run, ""); sequence > 0 && v.ended.Swap(run.revision) == 0 {
+		s.rememberEnd(run.ID)
+	}
+	return sequence
+}
+
+// rememberEnd forgets the oldest end for a new one.
+func (s *Service) rememberEnd(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ends = append(s.ends, id)
+	if len(s.ends) <= knownEnds {
+		return
+	}
+	oldest := s.ends[0]
+	s.ends = s.ends[1:]
+	if v := s.voices[oldest]; v != nil {
+		if v.ended.Store(0); v.users == 0 {
+			delete(s.voices, oldest)
+		}
+	}
 }
 
 // tell publishes the event under a name that the server takes once in dedupWindow; mark makes it another name.

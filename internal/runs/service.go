@@ -40,10 +40,11 @@ type Service struct {
 	events  jetstream.Stream
 	dead    jetstream.Stream // see dead.go
 
-	mu       sync.Mutex
-	queues   map[string]*queue   // by kind
-	tellings map[string]*telling // by run
-	rates    rates
+	mu     sync.Mutex
+	queues map[string]*queue // by kind
+	voices map[string]*voice // by run
+	ends   []string          // runs whose end was told, the oldest first
+	rates  rates
 
 	stop context.CancelFunc // of the reconciler; nil before Start
 	done chan struct{}
@@ -61,7 +62,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("runs configuration: %w", err)
 	}
 	s := &Service{
-		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, forgets: deps.Forget, at: deps.Point, queues: map[string]*queue{}, tellings: map[string]*telling{},
+		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, forgets: deps.Forget, at: deps.Point, queues: map[string]*queue{}, voices: map[string]*voice{},
 		tracer: deps.Tracer, observe: deps.Observer,
 		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
 	}

@@ -59,13 +59,3 @@ func miscount(t *testing.T, q *queue, run Run) bool {
 	}
 	return true
 }
-
-// TestServeEndedAtOnce: a worker that is told to stop before it has begun has nothing to complain about.
-func TestServeEndedAtOnce(t *testing.T) {
-	s := mesh(t, fast)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := s.Serve(ctx, Worker{Kind: "dream", Work: func(context.Context, *Task) ([]byte, error) { return nil, nil }}); err != nil {
-		t.Error(err)
-	}
-}
