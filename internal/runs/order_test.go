@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"testing"
 )
 
@@ -47,5 +48,22 @@ func TestServeEndedAtOnce(t *testing.T) {
 	cancel()
 	if err := s.Serve(ctx, Worker{Kind: "dream", Work: func(context.Context, *Task) ([]byte, error) { return nil, nil }}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRetryAfterRefusedRetry: a retry that was refused, because what it waits for is to be retried first, has the same
+// answer for those that wait for it.
+func TestRetryAfterRefusedRetry(t *testing.T) {
+	s := mesh(t, fast)
+	first := submit(t, s, Spec{})
+	second := submit(t, s, Spec{Options: Options{After: []string{first.ID}}})
+	third := submit(t, s, Spec{Options: Options{After: []string{second.ID}}})
+	if _, err := s.Cancel(t.Context(), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{second.ID, third.ID} {
+		if _, err := s.Retry(t.Context(), id); !errors.Is(err, ErrState) {
+			t.Errorf("retry of what waits for a run that was cancelled: %v, want ErrState", err)
+		}
 	}
 }

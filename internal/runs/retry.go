@@ -50,15 +50,15 @@ func (s *Service) latest(ctx context.Context, run *Run, waited []string) error {
 	run.Options.After = slices.Clone(run.Options.After)
 	for _, id := range waited {
 		head := id
-		for {
-			dep, err := s.load(ctx, head)
-			if err != nil {
-				return fmt.Errorf("retry, which waits for run %s: %w", head, err)
-			}
-			if dep.RetriedBy == "" {
+		for next := id; next != ""; {
+			dep, err := s.load(ctx, next)
+			if errors.Is(err, ErrNotFound) && next != id { // reserved by a Retry that was refused
 				break
 			}
-			head = dep.RetriedBy
+			if err != nil {
+				return fmt.Errorf("retry, which waits for run %s: %w", next, err)
+			}
+			head, next = next, dep.RetriedBy
 		}
 		heads = append(heads, head)
 		if i := slices.Index(run.Options.After, id); i >= 0 {
