@@ -131,7 +131,7 @@ func TestReadersTakeBlobsOutOfTheTrash(t *testing.T) {
 	put(t, f, "put")
 	want := Swept{Young: amount("opened", "asked for", "mapped", "put"), Removed: amount("put")} // of which there are two now
 	sweep(t, f, Sweep{Grace: time.Hour})
-	time.Sleep(5 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // file systems date by a clock that ticks every 4 or 10 ms
 	got := sweep(t, f, Sweep{Grace: time.Millisecond, DryRun: true})
 	if got.Trashed != want.Young || got.Removed != want.Removed {
 		t.Errorf("%+v", got)
@@ -159,7 +159,7 @@ func TestPutIsNotSwept(t *testing.T) {
 	age(t, f, refs[0])
 	sweep(t, f, Sweep{Grace: time.Hour})
 	put(t, f, "again")
-	time.Sleep(5 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // file systems date by a clock that ticks every 4 or 10 ms
 	if got := sweep(t, f, Sweep{Grace: time.Millisecond, Live: func(Ref) bool { return true }}); got.Live != amount("again") {
 		t.Errorf("put while in the trash: %+v", got)
 	}
