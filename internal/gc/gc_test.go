@@ -215,7 +215,7 @@ func TestWhatIsNamedStays(t *testing.T) {
 		}
 	}
 	// When the grace is over, what was replaced, deleted, or made by a run that succeeded counts no longer.
-	time.Sleep(5 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // file systems date by a clock that ticks every 4 or 10 ms
 	done = k.collect(t, time.Millisecond, false)
 	for _, ref := range []artifact.Ref{before, deleted, hidden, shard(worked, 0)} {
 		if _, err := os.Stat(k.file(ref)); err == nil {
@@ -288,7 +288,7 @@ func TestOneProcessOfTheMeshCollects(t *testing.T) {
 	// turned says whether a turn has collected: a nameless blob goes to the trash.
 	turned := func(c *Collector) bool {
 		ref := k.put(t, fmt.Sprint(rand.Int64()))
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 		if err := c.turn(t.Context(), "p"); err != nil {
 			t.Fatal(err)
 		}
