@@ -22,10 +22,10 @@ type header struct {
 }
 
 // encodeHeader makes the header of an array of float32.
-func encodeHeader(shape []int) ([]byte, error) { return headerOf("<f4", shape) }
+func encodeHeader(shape []int) ([]byte, error) { return headerOf("'<f4'", shape) }
 
-// headerOf makes the header of an array, byte for byte as np.save does: format 1.0, room for the first axis to grow to
-// 21 digits, and the values at a multiple of 64 bytes.
+// headerOf makes the header of an array of a type as Python writes it, byte for byte as np.save does: format 1.0, room
+// for the first axis to grow to 21 digits, and the values at a multiple of 64 bytes.
 func headerOf(descr string, shape []int) ([]byte, error) {
 	if len(shape) == 0 {
 		return nil, errors.New("npy: an array needs one axis at least")
@@ -41,7 +41,7 @@ func headerOf(descr string, shape []int) ([]byte, error) {
 	if len(shape) == 1 {
 		tuple += ","
 	}
-	text := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", descr, tuple) + strings.Repeat(" ", max(0, 21-len(dims[0])))
+	text := fmt.Sprintf("{'descr': %s, 'fortran_order': False, 'shape': (%s), }", descr, tuple) + strings.Repeat(" ", max(0, 21-len(dims[0])))
 	text += strings.Repeat(" ", 64-(len(magic)+4+len(text)+1)%64) + "\n"
 	if len(text) > 1<<16-1 {
 		return nil, fmt.Errorf("npy: a shape of %d axes is too long", len(shape))

@@ -1,9 +1,7 @@
 package npy
 
 import (
-	"encoding/binary"
 	"fmt"
-	"strconv"
 	"strings"
 )
 
@@ -17,18 +15,17 @@ func RecordHeader(fields []Field, n int) []byte {
 	for i, f := range fields {
 		columns[i] = fmt.Sprintf("('%s', '%s')", f.Name, f.Type)
 	}
-	text := fmt.Sprintf("{'descr': [%s], 'fortran_order': False, 'shape': (%d,), }", strings.Join(columns, ", "), n)
-	text += strings.Repeat(" ", max(0, 21-len(strconv.Itoa(n))))
-	text += strings.Repeat(" ", 64-(len(magic)+4+len(text)+1)%64) + "\n"
-	b := binary.LittleEndian.AppendUint16([]byte(magic+"\x01\x00"), uint16(len(text)))
-	return append(b, text...)
+	return vectorHeader("["+strings.Join(columns, ", ")+"]", n)
 }
 
 // LabelsHeader is the header of a file of n labels, "<i4", that [ReadLabels] reads. The labels follow one after another.
-func LabelsHeader(n int) []byte {
-	b, err := headerOf("<i4", []int{n})
+func LabelsHeader(n int) []byte { return vectorHeader("'<i4'", n) }
+
+// vectorHeader is headerOf one axis.
+func vectorHeader(descr string, n int) []byte {
+	b, err := headerOf(descr, []int{n})
 	if err != nil {
-		panic(err) // a negative n
+		panic(err) // a negative n, or more fields than a header holds
 	}
 	return b
 }
