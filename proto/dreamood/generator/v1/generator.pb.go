@@ -13,6 +13,8 @@ import (
 	v1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -460,7 +462,25 @@ type PictureRecord struct {
 	Source Source `protobuf:"varint,14,opt,name=source,proto3,enum=dreamood.generator.v1.Source" json:"source,omitempty"`
 	// Blob reference of the bank that the embedding was sampled from: a space that is deleted and trained again under
 	// its name has another one, and then `embedding`, not `index`, renders this picture again.
-	Bank          string `protobuf:"bytes,15,opt,name=bank,proto3" json:"bank,omitempty"`
+	Bank string `protobuf:"bytes,15,opt,name=bank,proto3" json:"bank,omitempty"`
+	// Label of the class in the space; with `index` and the rendering's seed it keys the initial noise. Absent in records
+	// of versions that did not write it.
+	Label *int32 `protobuf:"varint,16,opt,name=label,proto3,oneof" json:"label,omitempty"`
+	// Ids of the prompt's tokens, with the begin and end marks and the padding. `word` stands at its own ids.
+	TokenIds []int32 `protobuf:"varint,17,rep,packed,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
+	// Options of the scheduler, named as in scheduler_config.json.
+	SchedulerOptions *structpb.Struct `protobuf:"bytes,18,opt,name=scheduler_options,json=schedulerOptions,proto3" json:"scheduler_options,omitempty"`
+	// sha256, hex, over the files of each part of the model: `text_encoder`, `tokenizer`, `unet`, `vae_decoder`,
+	// `scheduler`.
+	ModelParts map[string]string `protobuf:"bytes,19,rep,name=model_parts,json=modelParts,proto3" json:"model_parts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// sha256 of the pixels, [height, width, 3] bytes, hex: the same for any encoder of PNG.
+	PixelsSha256 string `protobuf:"bytes,20,opt,name=pixels_sha256,json=pixelsSha256,proto3" json:"pixels_sha256,omitempty"`
+	// The program's version that rendered it.
+	Version string `protobuf:"bytes,21,opt,name=version,proto3" json:"version,omitempty"`
+	// What the gate found; absent where there was none.
+	Judgement *Judgement `protobuf:"bytes,22,opt,name=judgement,proto3" json:"judgement,omitempty"`
+	// Number of the shard of the set that the picture lies in, from 0. Only in StreamSet.
+	Shard         *int32 `protobuf:"varint,23,opt,name=shard,proto3,oneof" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,6 +620,514 @@ func (x *PictureRecord) GetBank() string {
 	return ""
 }
 
+func (x *PictureRecord) GetLabel() int32 {
+	if x != nil && x.Label != nil {
+		return *x.Label
+	}
+	return 0
+}
+
+func (x *PictureRecord) GetTokenIds() []int32 {
+	if x != nil {
+		return x.TokenIds
+	}
+	return nil
+}
+
+func (x *PictureRecord) GetSchedulerOptions() *structpb.Struct {
+	if x != nil {
+		return x.SchedulerOptions
+	}
+	return nil
+}
+
+func (x *PictureRecord) GetModelParts() map[string]string {
+	if x != nil {
+		return x.ModelParts
+	}
+	return nil
+}
+
+func (x *PictureRecord) GetPixelsSha256() string {
+	if x != nil {
+		return x.PixelsSha256
+	}
+	return ""
+}
+
+func (x *PictureRecord) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *PictureRecord) GetJudgement() *Judgement {
+	if x != nil {
+		return x.Judgement
+	}
+	return nil
+}
+
+func (x *PictureRecord) GetShard() int32 {
+	if x != nil && x.Shard != nil {
+		return *x.Shard
+	}
+	return 0
+}
+
+// Gate says which pictures a set takes. Every picture is measured; those that fail a filter are replaced by others of the
+// same class until the wanted number is reached or the limit is.
+type Gate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `detectors/{id}`: the classifier whose confidence counts. Empty measures no confidence, and then no filter may ask
+	// for it. The generator must know a trainer.
+	Detector string `protobuf:"bytes,1,opt,name=detector,proto3" json:"detector,omitempty"`
+	// Least confidence (largest softmax probability) that is taken, 0 to 1.
+	MinConfidence float64 `protobuf:"fixed64,2,opt,name=min_confidence,json=minConfidence,proto3" json:"min_confidence,omitempty"`
+	// Largest confidence that is taken, 0 to 1; 0 means 1.
+	MaxConfidence float64 `protobuf:"fixed64,3,opt,name=max_confidence,json=maxConfidence,proto3" json:"max_confidence,omitempty"`
+	// Refuse pictures that are classified as their own class with a confidence above this: they show ID. Below 1; 0 takes
+	// them.
+	LeakConfidence float64 `protobuf:"fixed64,4,opt,name=leak_confidence,json=leakConfidence,proto3" json:"leak_confidence,omitempty"`
+	// Refuse pictures nearer to the bank than this share of the bank's own embeddings is to the rest of it, 0 to below 1;
+	// 0 takes them.
+	LeakQuantile float64 `protobuf:"fixed64,5,opt,name=leak_quantile,json=leakQuantile,proto3" json:"leak_quantile,omitempty"`
+	// Which neighbour in the bank the distance is to, 1 to 1000; default 1.
+	K int32 `protobuf:"varint,6,opt,name=k,proto3" json:"k,omitempty"`
+	// Refuse pictures whose perceptual hash (dHash of 64 bits) differs in at most so many bits, 0 to 32, from that of one
+	// of the same class that is taken. Absent takes them.
+	DuplicateBits *int32 `protobuf:"varint,7,opt,name=duplicate_bits,json=duplicateBits,proto3,oneof" json:"duplicate_bits,omitempty"`
+	// Refuse pictures whose grey values have a standard deviation below this (0 to 127, in 1/255): they are blank. 0 means
+	// 4, a negative number takes them. Pictures with numbers that are not finite are always refused.
+	MinContrast float64 `protobuf:"fixed64,8,opt,name=min_contrast,json=minContrast,proto3" json:"min_contrast,omitempty"`
+	// Candidates per wanted picture that are tried at most, 1 to 100; default 4.
+	MaxAttempts   int32 `protobuf:"varint,9,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gate) Reset() {
+	*x = Gate{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gate) ProtoMessage() {}
+
+func (x *Gate) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gate.ProtoReflect.Descriptor instead.
+func (*Gate) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Gate) GetDetector() string {
+	if x != nil {
+		return x.Detector
+	}
+	return ""
+}
+
+func (x *Gate) GetMinConfidence() float64 {
+	if x != nil {
+		return x.MinConfidence
+	}
+	return 0
+}
+
+func (x *Gate) GetMaxConfidence() float64 {
+	if x != nil {
+		return x.MaxConfidence
+	}
+	return 0
+}
+
+func (x *Gate) GetLeakConfidence() float64 {
+	if x != nil {
+		return x.LeakConfidence
+	}
+	return 0
+}
+
+func (x *Gate) GetLeakQuantile() float64 {
+	if x != nil {
+		return x.LeakQuantile
+	}
+	return 0
+}
+
+func (x *Gate) GetK() int32 {
+	if x != nil {
+		return x.K
+	}
+	return 0
+}
+
+func (x *Gate) GetDuplicateBits() int32 {
+	if x != nil && x.DuplicateBits != nil {
+		return *x.DuplicateBits
+	}
+	return 0
+}
+
+func (x *Gate) GetMinContrast() float64 {
+	if x != nil {
+		return x.MinContrast
+	}
+	return 0
+}
+
+func (x *Gate) GetMaxAttempts() int32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+// Judgement is what a gate found of a picture.
+type Judgement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The class that the detector gives it; empty without a detector.
+	Class string `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
+	// Its softmax probability.
+	Confidence float32 `protobuf:"fixed32,2,opt,name=confidence,proto3" json:"confidence,omitempty"`
+	// The detector's OOD score, higher for ID.
+	Score float32 `protobuf:"fixed32,3,opt,name=score,proto3" json:"score,omitempty"`
+	// Distance (L2, 0 to 2) of the picture's own embedding to its K-th neighbour in the bank of all classes.
+	BankDistance float32 `protobuf:"fixed32,4,opt,name=bank_distance,json=bankDistance,proto3" json:"bank_distance,omitempty"`
+	// Share of the bank's embeddings that are nearer to the rest of the bank, 0 to 1. 0 means as near as ID gets.
+	BankQuantile float32 `protobuf:"fixed32,5,opt,name=bank_quantile,json=bankQuantile,proto3" json:"bank_quantile,omitempty"`
+	// Class of the nearest embedding of the bank.
+	NearestClass string `protobuf:"bytes,6,opt,name=nearest_class,json=nearestClass,proto3" json:"nearest_class,omitempty"`
+	// dHash, 16 hexadecimal digits.
+	Hash string `protobuf:"bytes,7,opt,name=hash,proto3" json:"hash,omitempty"`
+	// Standard deviation of its grey values, in 1/255.
+	Contrast float32 `protobuf:"fixed32,8,opt,name=contrast,proto3" json:"contrast,omitempty"`
+	// Why it was refused: `broken`, `blank`, `low_confidence`, `high_confidence`, `leak_confidence`, `leak_distance` or
+	// `duplicate`. Empty when it was taken.
+	Refused       string `protobuf:"bytes,9,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Judgement) Reset() {
+	*x = Judgement{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Judgement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Judgement) ProtoMessage() {}
+
+func (x *Judgement) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Judgement.ProtoReflect.Descriptor instead.
+func (*Judgement) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Judgement) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *Judgement) GetConfidence() float32 {
+	if x != nil {
+		return x.Confidence
+	}
+	return 0
+}
+
+func (x *Judgement) GetScore() float32 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *Judgement) GetBankDistance() float32 {
+	if x != nil {
+		return x.BankDistance
+	}
+	return 0
+}
+
+func (x *Judgement) GetBankQuantile() float32 {
+	if x != nil {
+		return x.BankQuantile
+	}
+	return 0
+}
+
+func (x *Judgement) GetNearestClass() string {
+	if x != nil {
+		return x.NearestClass
+	}
+	return ""
+}
+
+func (x *Judgement) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *Judgement) GetContrast() float32 {
+	if x != nil {
+		return x.Contrast
+	}
+	return 0
+}
+
+func (x *Judgement) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+// ClassYield says what became of the candidates of a class.
+type ClassYield struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The class.
+	Class string `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
+	// Pictures wanted.
+	Wanted int32 `protobuf:"varint,2,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	// Pictures taken.
+	Taken int32 `protobuf:"varint,3,opt,name=taken,proto3" json:"taken,omitempty"`
+	// Candidates that were judged.
+	Tried int32 `protobuf:"varint,4,opt,name=tried,proto3" json:"tried,omitempty"`
+	// Most candidates that may be tried.
+	Limit int32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Refused ones by reason; see Judgement.
+	Refused       map[string]int32 `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassYield) Reset() {
+	*x = ClassYield{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassYield) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassYield) ProtoMessage() {}
+
+func (x *ClassYield) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassYield.ProtoReflect.Descriptor instead.
+func (*ClassYield) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ClassYield) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *ClassYield) GetWanted() int32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
+func (x *ClassYield) GetTaken() int32 {
+	if x != nil {
+		return x.Taken
+	}
+	return 0
+}
+
+func (x *ClassYield) GetTried() int32 {
+	if x != nil {
+		return x.Tried
+	}
+	return 0
+}
+
+func (x *ClassYield) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ClassYield) GetRefused() map[string]int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// Estimate says what a set costs.
+type Estimate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pictures wanted.
+	Pictures int64 `protobuf:"varint,1,opt,name=pictures,proto3" json:"pictures,omitempty"`
+	// Pictures rendered at most: more than wanted where a gate may refuse some.
+	MostRendered int64 `protobuf:"varint,2,opt,name=most_rendered,json=mostRendered,proto3" json:"most_rendered,omitempty"`
+	// Evaluations of the U-Net on one picture for the wanted pictures: schedulers' calls, twice where guidance is used.
+	UnetEvaluations int64 `protobuf:"varint,3,opt,name=unet_evaluations,json=unetEvaluations,proto3" json:"unet_evaluations,omitempty"`
+	// Shards that the run is cut into.
+	Shards int32 `protobuf:"varint,4,opt,name=shards,proto3" json:"shards,omitempty"`
+	// Time of one worker for a picture, measured on this generator.
+	PerPicture *durationpb.Duration `protobuf:"bytes,5,opt,name=per_picture,json=perPicture,proto3" json:"per_picture,omitempty"`
+	// Time of one worker for the wanted pictures.
+	Time *durationpb.Duration `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	// Bytes of the wanted pictures and their records.
+	Bytes int64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Bytes free where they would be kept; absent where the store does not say.
+	FreeBytes *int64 `protobuf:"varint,8,opt,name=free_bytes,json=freeBytes,proto3,oneof" json:"free_bytes,omitempty"`
+	// What the measurement was taken from, in words.
+	Basis         string `protobuf:"bytes,9,opt,name=basis,proto3" json:"basis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Estimate) Reset() {
+	*x = Estimate{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Estimate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Estimate) ProtoMessage() {}
+
+func (x *Estimate) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Estimate.ProtoReflect.Descriptor instead.
+func (*Estimate) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Estimate) GetPictures() int64 {
+	if x != nil {
+		return x.Pictures
+	}
+	return 0
+}
+
+func (x *Estimate) GetMostRendered() int64 {
+	if x != nil {
+		return x.MostRendered
+	}
+	return 0
+}
+
+func (x *Estimate) GetUnetEvaluations() int64 {
+	if x != nil {
+		return x.UnetEvaluations
+	}
+	return 0
+}
+
+func (x *Estimate) GetShards() int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *Estimate) GetPerPicture() *durationpb.Duration {
+	if x != nil {
+		return x.PerPicture
+	}
+	return nil
+}
+
+func (x *Estimate) GetTime() *durationpb.Duration {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Estimate) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Estimate) GetFreeBytes() int64 {
+	if x != nil && x.FreeBytes != nil {
+		return *x.FreeBytes
+	}
+	return 0
+}
+
+func (x *Estimate) GetBasis() string {
+	if x != nil {
+		return x.Basis
+	}
+	return ""
+}
+
 // RenderSetRequest asks for an outlier set.
 type RenderSetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -620,14 +1148,18 @@ type RenderSetRequest struct {
 	// Idempotency key: the same key and request give the same run.
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// How its run is treated.
-	Options       *v11.RunOptions `protobuf:"bytes,9,opt,name=options,proto3" json:"options,omitempty"`
+	Options *v11.RunOptions `protobuf:"bytes,9,opt,name=options,proto3" json:"options,omitempty"`
+	// Which pictures are taken; absent takes all.
+	Gate *Gate `protobuf:"bytes,10,opt,name=gate,proto3" json:"gate,omitempty"`
+	// Check the request and estimate its cost, and start nothing.
+	ValidateOnly  bool `protobuf:"varint,11,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RenderSetRequest) Reset() {
 	*x = RenderSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +1171,7 @@ func (x *RenderSetRequest) String() string {
 func (*RenderSetRequest) ProtoMessage() {}
 
 func (x *RenderSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +1184,7 @@ func (x *RenderSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderSetRequest.ProtoReflect.Descriptor instead.
 func (*RenderSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{6}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RenderSetRequest) GetSetId() string {
@@ -718,18 +1250,34 @@ func (x *RenderSetRequest) GetOptions() *v11.RunOptions {
 	return nil
 }
 
+func (x *RenderSetRequest) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+func (x *RenderSetRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // RenderSetResponse names the run.
 type RenderSetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The run; its result is `sets/{id}`.
-	Run           *v11.Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	// The run; its result is `sets/{id}`. Absent with `validate_only`.
+	Run *v11.Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	// What it costs; only with `validate_only`.
+	Estimate      *Estimate `protobuf:"bytes,2,opt,name=estimate,proto3" json:"estimate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RenderSetResponse) Reset() {
 	*x = RenderSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +1289,7 @@ func (x *RenderSetResponse) String() string {
 func (*RenderSetResponse) ProtoMessage() {}
 
 func (x *RenderSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,12 +1302,19 @@ func (x *RenderSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderSetResponse.ProtoReflect.Descriptor instead.
 func (*RenderSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{7}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RenderSetResponse) GetRun() *v11.Run {
 	if x != nil {
 		return x.Run
+	}
+	return nil
+}
+
+func (x *RenderSetResponse) GetEstimate() *Estimate {
+	if x != nil {
+		return x.Estimate
 	}
 	return nil
 }
@@ -773,7 +1328,7 @@ type Set struct {
 	Space string `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
 	// Its classes.
 	Classes []string `protobuf:"bytes,3,rep,name=classes,proto3" json:"classes,omitempty"`
-	// Pictures per class.
+	// Pictures per class that were wanted; a gate may have let through fewer, see `yields`.
 	PerClass int32 `protobuf:"varint,4,opt,name=per_class,json=perClass,proto3" json:"per_class,omitempty"`
 	// Pictures in all.
 	Pictures int32 `protobuf:"varint,5,opt,name=pictures,proto3" json:"pictures,omitempty"`
@@ -790,14 +1345,20 @@ type Set struct {
 	// sha256 over the model's files, hex.
 	ModelDigest string `protobuf:"bytes,11,opt,name=model_digest,json=modelDigest,proto3" json:"model_digest,omitempty"`
 	// The run that made it, `runs/{id}`; its record may be gone. Empty for what was made before runs were named.
-	Run           string `protobuf:"bytes,12,opt,name=run,proto3" json:"run,omitempty"`
+	Run string `protobuf:"bytes,12,opt,name=run,proto3" json:"run,omitempty"`
+	// Which pictures were taken, after defaults; absent without a gate.
+	Gate *Gate `protobuf:"bytes,13,opt,name=gate,proto3" json:"gate,omitempty"`
+	// What became of the candidates, class by class; empty without a gate.
+	Yields []*ClassYield `protobuf:"bytes,14,rep,name=yields,proto3" json:"yields,omitempty"`
+	// Blob references of the refused pictures that were kept as examples, as `shards`.
+	RefusedShards []string `protobuf:"bytes,15,rep,name=refused_shards,json=refusedShards,proto3" json:"refused_shards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Set) Reset() {
 	*x = Set{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1370,7 @@ func (x *Set) String() string {
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1383,7 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Set.ProtoReflect.Descriptor instead.
 func (*Set) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{8}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Set) GetName() string {
@@ -909,6 +1470,27 @@ func (x *Set) GetRun() string {
 	return ""
 }
 
+func (x *Set) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+func (x *Set) GetYields() []*ClassYield {
+	if x != nil {
+		return x.Yields
+	}
+	return nil
+}
+
+func (x *Set) GetRefusedShards() []string {
+	if x != nil {
+		return x.RefusedShards
+	}
+	return nil
+}
+
 // GetSetRequest names a set.
 type GetSetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -920,7 +1502,7 @@ type GetSetRequest struct {
 
 func (x *GetSetRequest) Reset() {
 	*x = GetSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1514,7 @@ func (x *GetSetRequest) String() string {
 func (*GetSetRequest) ProtoMessage() {}
 
 func (x *GetSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1527,7 @@ func (x *GetSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSetRequest.ProtoReflect.Descriptor instead.
 func (*GetSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{9}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetSetRequest) GetName() string {
@@ -966,7 +1548,7 @@ type GetSetResponse struct {
 
 func (x *GetSetResponse) Reset() {
 	*x = GetSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1560,7 @@ func (x *GetSetResponse) String() string {
 func (*GetSetResponse) ProtoMessage() {}
 
 func (x *GetSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1573,7 @@ func (x *GetSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSetResponse.ProtoReflect.Descriptor instead.
 func (*GetSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{10}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetSetResponse) GetSet() *Set {
@@ -1014,7 +1596,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1608,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1621,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{11}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListSetsRequest) GetPageSize() int32 {
@@ -1069,7 +1651,7 @@ type ListSetsResponse struct {
 
 func (x *ListSetsResponse) Reset() {
 	*x = ListSetsResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1663,7 @@ func (x *ListSetsResponse) String() string {
 func (*ListSetsResponse) ProtoMessage() {}
 
 func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1676,7 @@ func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsResponse.ProtoReflect.Descriptor instead.
 func (*ListSetsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{12}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSetsResponse) GetSets() []*Set {
@@ -1122,7 +1704,7 @@ type DeleteSetRequest struct {
 
 func (x *DeleteSetRequest) Reset() {
 	*x = DeleteSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1716,7 @@ func (x *DeleteSetRequest) String() string {
 func (*DeleteSetRequest) ProtoMessage() {}
 
 func (x *DeleteSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1729,7 @@ func (x *DeleteSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSetRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{13}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteSetRequest) GetName() string {
@@ -1166,7 +1748,7 @@ type DeleteSetResponse struct {
 
 func (x *DeleteSetResponse) Reset() {
 	*x = DeleteSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1760,7 @@ func (x *DeleteSetResponse) String() string {
 func (*DeleteSetResponse) ProtoMessage() {}
 
 func (x *DeleteSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1773,7 @@ func (x *DeleteSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSetResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{14}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{18}
 }
 
 // StreamSetRequest selects pictures of a set.
@@ -1200,14 +1782,16 @@ type StreamSetRequest struct {
 	// `sets/{id}`. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Only these classes; empty means all.
-	Classes       []string `protobuf:"bytes,2,rep,name=classes,proto3" json:"classes,omitempty"`
+	Classes []string `protobuf:"bytes,2,rep,name=classes,proto3" json:"classes,omitempty"`
+	// Stream refused pictures instead: a few examples of every class and reason. Without a gate there are none.
+	Refused       bool `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamSetRequest) Reset() {
 	*x = StreamSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1803,7 @@ func (x *StreamSetRequest) String() string {
 func (*StreamSetRequest) ProtoMessage() {}
 
 func (x *StreamSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1816,7 @@ func (x *StreamSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSetRequest.ProtoReflect.Descriptor instead.
 func (*StreamSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{15}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StreamSetRequest) GetName() string {
@@ -1249,6 +1833,13 @@ func (x *StreamSetRequest) GetClasses() []string {
 	return nil
 }
 
+func (x *StreamSetRequest) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
+}
+
 // StreamSetResponse carries one picture.
 type StreamSetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1260,7 +1851,7 @@ type StreamSetResponse struct {
 
 func (x *StreamSetResponse) Reset() {
 	*x = StreamSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1863,7 @@ func (x *StreamSetResponse) String() string {
 func (*StreamSetResponse) ProtoMessage() {}
 
 func (x *StreamSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1876,7 @@ func (x *StreamSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSetResponse.ProtoReflect.Descriptor instead.
 func (*StreamSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{16}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StreamSetResponse) GetPicture() *Picture {
@@ -1304,7 +1895,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1907,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1920,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{17}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{21}
 }
 
 // ListModelsResponse holds the models.
@@ -1343,7 +1934,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1946,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1959,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{18}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -1397,7 +1988,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +2000,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +2013,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{19}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Model) GetName() string {
@@ -1464,7 +2055,7 @@ var File_dreamood_generator_v1_generator_proto protoreflect.FileDescriptor
 
 const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\n" +
-	"%dreamood/generator/v1/generator.proto\x12\x15dreamood.generator.v1\x1a\x19dreamood/run/v1/run.proto\x1a!dreamood/sampler/v1/sampler.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x01\n" +
+	"%dreamood/generator/v1/generator.proto\x12\x15dreamood.generator.v1\x1a\x19dreamood/run/v1/run.proto\x1a!dreamood/sampler/v1/sampler.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x01\n" +
 	"\tRendering\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
 	"\x05steps\x18\x02 \x01(\x05R\x05steps\x12\x1a\n" +
@@ -1489,7 +2080,7 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\apicture\x18\x01 \x01(\v2\x1e.dreamood.generator.v1.PictureR\apicture\"Y\n" +
 	"\aPicture\x12\x10\n" +
 	"\x03png\x18\x01 \x01(\fR\x03png\x12<\n" +
-	"\x06record\x18\x02 \x01(\v2$.dreamood.generator.v1.PictureRecordR\x06record\"\xf8\x03\n" +
+	"\x06record\x18\x02 \x01(\v2$.dreamood.generator.v1.PictureRecordR\x06record\"\xba\a\n" +
 	"\rPictureRecord\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -1506,7 +2097,68 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\fkth_distance\x18\f \x01(\x02R\vkthDistance\x12#\n" +
 	"\ranchor_cosine\x18\r \x01(\x02R\fanchorCosine\x125\n" +
 	"\x06source\x18\x0e \x01(\x0e2\x1d.dreamood.generator.v1.SourceR\x06source\x12\x12\n" +
-	"\x04bank\x18\x0f \x01(\tR\x04bank\"\xfe\x02\n" +
+	"\x04bank\x18\x0f \x01(\tR\x04bank\x12\x19\n" +
+	"\x05label\x18\x10 \x01(\x05H\x00R\x05label\x88\x01\x01\x12\x1b\n" +
+	"\ttoken_ids\x18\x11 \x03(\x05R\btokenIds\x12D\n" +
+	"\x11scheduler_options\x18\x12 \x01(\v2\x17.google.protobuf.StructR\x10schedulerOptions\x12U\n" +
+	"\vmodel_parts\x18\x13 \x03(\v24.dreamood.generator.v1.PictureRecord.ModelPartsEntryR\n" +
+	"modelParts\x12#\n" +
+	"\rpixels_sha256\x18\x14 \x01(\tR\fpixelsSha256\x12\x18\n" +
+	"\aversion\x18\x15 \x01(\tR\aversion\x12>\n" +
+	"\tjudgement\x18\x16 \x01(\v2 .dreamood.generator.v1.JudgementR\tjudgement\x12\x19\n" +
+	"\x05shard\x18\x17 \x01(\x05H\x01R\x05shard\x88\x01\x01\x1a=\n" +
+	"\x0fModelPartsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
+	"\x06_labelB\b\n" +
+	"\x06_shard\"\xd1\x02\n" +
+	"\x04Gate\x12\x1a\n" +
+	"\bdetector\x18\x01 \x01(\tR\bdetector\x12%\n" +
+	"\x0emin_confidence\x18\x02 \x01(\x01R\rminConfidence\x12%\n" +
+	"\x0emax_confidence\x18\x03 \x01(\x01R\rmaxConfidence\x12'\n" +
+	"\x0fleak_confidence\x18\x04 \x01(\x01R\x0eleakConfidence\x12#\n" +
+	"\rleak_quantile\x18\x05 \x01(\x01R\fleakQuantile\x12\f\n" +
+	"\x01k\x18\x06 \x01(\x05R\x01k\x12*\n" +
+	"\x0eduplicate_bits\x18\a \x01(\x05H\x00R\rduplicateBits\x88\x01\x01\x12!\n" +
+	"\fmin_contrast\x18\b \x01(\x01R\vminContrast\x12!\n" +
+	"\fmax_attempts\x18\t \x01(\x05R\vmaxAttemptsB\x11\n" +
+	"\x0f_duplicate_bits\"\x90\x02\n" +
+	"\tJudgement\x12\x14\n" +
+	"\x05class\x18\x01 \x01(\tR\x05class\x12\x1e\n" +
+	"\n" +
+	"confidence\x18\x02 \x01(\x02R\n" +
+	"confidence\x12\x14\n" +
+	"\x05score\x18\x03 \x01(\x02R\x05score\x12#\n" +
+	"\rbank_distance\x18\x04 \x01(\x02R\fbankDistance\x12#\n" +
+	"\rbank_quantile\x18\x05 \x01(\x02R\fbankQuantile\x12#\n" +
+	"\rnearest_class\x18\x06 \x01(\tR\fnearestClass\x12\x12\n" +
+	"\x04hash\x18\a \x01(\tR\x04hash\x12\x1a\n" +
+	"\bcontrast\x18\b \x01(\x02R\bcontrast\x12\x18\n" +
+	"\arefused\x18\t \x01(\tR\arefused\"\x82\x02\n" +
+	"\n" +
+	"ClassYield\x12\x14\n" +
+	"\x05class\x18\x01 \x01(\tR\x05class\x12\x16\n" +
+	"\x06wanted\x18\x02 \x01(\x05R\x06wanted\x12\x14\n" +
+	"\x05taken\x18\x03 \x01(\x05R\x05taken\x12\x14\n" +
+	"\x05tried\x18\x04 \x01(\x05R\x05tried\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\x12H\n" +
+	"\arefused\x18\x06 \x03(\v2..dreamood.generator.v1.ClassYield.RefusedEntryR\arefused\x1a:\n" +
+	"\fRefusedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\xd8\x02\n" +
+	"\bEstimate\x12\x1a\n" +
+	"\bpictures\x18\x01 \x01(\x03R\bpictures\x12#\n" +
+	"\rmost_rendered\x18\x02 \x01(\x03R\fmostRendered\x12)\n" +
+	"\x10unet_evaluations\x18\x03 \x01(\x03R\x0funetEvaluations\x12\x16\n" +
+	"\x06shards\x18\x04 \x01(\x05R\x06shards\x12:\n" +
+	"\vper_picture\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"perPicture\x12-\n" +
+	"\x04time\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04time\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x03R\x05bytes\x12\"\n" +
+	"\n" +
+	"free_bytes\x18\b \x01(\x03H\x00R\tfreeBytes\x88\x01\x01\x12\x14\n" +
+	"\x05basis\x18\t \x01(\tR\x05basisB\r\n" +
+	"\v_free_bytes\"\xd4\x03\n" +
 	"\x10RenderSetRequest\x12\x15\n" +
 	"\x06set_id\x18\x01 \x01(\tR\x05setId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -1517,9 +2169,13 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\x06source\x18\a \x01(\x0e2\x1d.dreamood.generator.v1.SourceR\x06source\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\b \x01(\tR\trequestId\x125\n" +
-	"\aoptions\x18\t \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\";\n" +
+	"\aoptions\x18\t \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\x12/\n" +
+	"\x04gate\x18\n" +
+	" \x01(\v2\x1b.dreamood.generator.v1.GateR\x04gate\x12#\n" +
+	"\rvalidate_only\x18\v \x01(\bR\fvalidateOnly\"x\n" +
 	"\x11RenderSetResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xbe\x03\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\x12;\n" +
+	"\bestimate\x18\x02 \x01(\v2\x1f.dreamood.generator.v1.EstimateR\bestimate\"\xd1\x04\n" +
 	"\x03Set\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -1534,7 +2190,10 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12!\n" +
 	"\fmodel_digest\x18\v \x01(\tR\vmodelDigest\x12\x10\n" +
-	"\x03run\x18\f \x01(\tR\x03run\"#\n" +
+	"\x03run\x18\f \x01(\tR\x03run\x12/\n" +
+	"\x04gate\x18\r \x01(\v2\x1b.dreamood.generator.v1.GateR\x04gate\x129\n" +
+	"\x06yields\x18\x0e \x03(\v2!.dreamood.generator.v1.ClassYieldR\x06yields\x12%\n" +
+	"\x0erefused_shards\x18\x0f \x03(\tR\rrefusedShards\"#\n" +
 	"\rGetSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\">\n" +
 	"\x0eGetSetResponse\x12,\n" +
@@ -1548,10 +2207,11 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"&\n" +
 	"\x10DeleteSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x13\n" +
-	"\x11DeleteSetResponse\"@\n" +
+	"\x11DeleteSetResponse\"Z\n" +
 	"\x10StreamSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aclasses\x18\x02 \x03(\tR\aclasses\"M\n" +
+	"\aclasses\x18\x02 \x03(\tR\aclasses\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\bR\arefused\"M\n" +
 	"\x11StreamSetResponse\x128\n" +
 	"\apicture\x18\x01 \x01(\v2\x1e.dreamood.generator.v1.PictureR\apicture\"\x13\n" +
 	"\x11ListModelsRequest\"J\n" +
@@ -1590,7 +2250,7 @@ func file_dreamood_generator_v1_generator_proto_rawDescGZIP() []byte {
 }
 
 var file_dreamood_generator_v1_generator_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_dreamood_generator_v1_generator_proto_goTypes = []any{
 	(Source)(0),                    // 0: dreamood.generator.v1.Source
 	(*Rendering)(nil),              // 1: dreamood.generator.v1.Rendering
@@ -1599,67 +2259,85 @@ var file_dreamood_generator_v1_generator_proto_goTypes = []any{
 	(*RenderOutliersResponse)(nil), // 4: dreamood.generator.v1.RenderOutliersResponse
 	(*Picture)(nil),                // 5: dreamood.generator.v1.Picture
 	(*PictureRecord)(nil),          // 6: dreamood.generator.v1.PictureRecord
-	(*RenderSetRequest)(nil),       // 7: dreamood.generator.v1.RenderSetRequest
-	(*RenderSetResponse)(nil),      // 8: dreamood.generator.v1.RenderSetResponse
-	(*Set)(nil),                    // 9: dreamood.generator.v1.Set
-	(*GetSetRequest)(nil),          // 10: dreamood.generator.v1.GetSetRequest
-	(*GetSetResponse)(nil),         // 11: dreamood.generator.v1.GetSetResponse
-	(*ListSetsRequest)(nil),        // 12: dreamood.generator.v1.ListSetsRequest
-	(*ListSetsResponse)(nil),       // 13: dreamood.generator.v1.ListSetsResponse
-	(*DeleteSetRequest)(nil),       // 14: dreamood.generator.v1.DeleteSetRequest
-	(*DeleteSetResponse)(nil),      // 15: dreamood.generator.v1.DeleteSetResponse
-	(*StreamSetRequest)(nil),       // 16: dreamood.generator.v1.StreamSetRequest
-	(*StreamSetResponse)(nil),      // 17: dreamood.generator.v1.StreamSetResponse
-	(*ListModelsRequest)(nil),      // 18: dreamood.generator.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),     // 19: dreamood.generator.v1.ListModelsResponse
-	(*Model)(nil),                  // 20: dreamood.generator.v1.Model
-	(*v1.Sampling)(nil),            // 21: dreamood.sampler.v1.Sampling
-	(*v11.RunOptions)(nil),         // 22: dreamood.run.v1.RunOptions
-	(*v11.Run)(nil),                // 23: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
+	(*Gate)(nil),                   // 7: dreamood.generator.v1.Gate
+	(*Judgement)(nil),              // 8: dreamood.generator.v1.Judgement
+	(*ClassYield)(nil),             // 9: dreamood.generator.v1.ClassYield
+	(*Estimate)(nil),               // 10: dreamood.generator.v1.Estimate
+	(*RenderSetRequest)(nil),       // 11: dreamood.generator.v1.RenderSetRequest
+	(*RenderSetResponse)(nil),      // 12: dreamood.generator.v1.RenderSetResponse
+	(*Set)(nil),                    // 13: dreamood.generator.v1.Set
+	(*GetSetRequest)(nil),          // 14: dreamood.generator.v1.GetSetRequest
+	(*GetSetResponse)(nil),         // 15: dreamood.generator.v1.GetSetResponse
+	(*ListSetsRequest)(nil),        // 16: dreamood.generator.v1.ListSetsRequest
+	(*ListSetsResponse)(nil),       // 17: dreamood.generator.v1.ListSetsResponse
+	(*DeleteSetRequest)(nil),       // 18: dreamood.generator.v1.DeleteSetRequest
+	(*DeleteSetResponse)(nil),      // 19: dreamood.generator.v1.DeleteSetResponse
+	(*StreamSetRequest)(nil),       // 20: dreamood.generator.v1.StreamSetRequest
+	(*StreamSetResponse)(nil),      // 21: dreamood.generator.v1.StreamSetResponse
+	(*ListModelsRequest)(nil),      // 22: dreamood.generator.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),     // 23: dreamood.generator.v1.ListModelsResponse
+	(*Model)(nil),                  // 24: dreamood.generator.v1.Model
+	nil,                            // 25: dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	nil,                            // 26: dreamood.generator.v1.ClassYield.RefusedEntry
+	(*v1.Sampling)(nil),            // 27: dreamood.sampler.v1.Sampling
+	(*structpb.Struct)(nil),        // 28: google.protobuf.Struct
+	(*durationpb.Duration)(nil),    // 29: google.protobuf.Duration
+	(*v11.RunOptions)(nil),         // 30: dreamood.run.v1.RunOptions
+	(*v11.Run)(nil),                // 31: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
 }
 var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
-	21, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	27, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
 	1,  // 1: dreamood.generator.v1.RenderOutliersRequest.rendering:type_name -> dreamood.generator.v1.Rendering
 	3,  // 2: dreamood.generator.v1.RenderOutliersRequest.embeddings:type_name -> dreamood.generator.v1.EmbeddingValues
 	0,  // 3: dreamood.generator.v1.RenderOutliersRequest.source:type_name -> dreamood.generator.v1.Source
 	5,  // 4: dreamood.generator.v1.RenderOutliersResponse.picture:type_name -> dreamood.generator.v1.Picture
 	6,  // 5: dreamood.generator.v1.Picture.record:type_name -> dreamood.generator.v1.PictureRecord
-	21, // 6: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
+	27, // 6: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
 	1,  // 7: dreamood.generator.v1.PictureRecord.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 8: dreamood.generator.v1.PictureRecord.source:type_name -> dreamood.generator.v1.Source
-	21, // 9: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
-	1,  // 10: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
-	0,  // 11: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
-	22, // 12: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
-	23, // 13: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
-	21, // 14: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
-	1,  // 15: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
-	0,  // 16: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
-	24, // 17: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 18: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
-	9,  // 19: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
-	5,  // 20: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
-	20, // 21: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
-	2,  // 22: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
-	7,  // 23: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
-	10, // 24: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
-	12, // 25: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
-	16, // 26: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
-	14, // 27: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
-	18, // 28: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
-	4,  // 29: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
-	8,  // 30: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
-	11, // 31: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
-	13, // 32: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
-	17, // 33: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
-	15, // 34: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
-	19, // 35: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
-	29, // [29:36] is the sub-list for method output_type
-	22, // [22:29] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	28, // 9: dreamood.generator.v1.PictureRecord.scheduler_options:type_name -> google.protobuf.Struct
+	25, // 10: dreamood.generator.v1.PictureRecord.model_parts:type_name -> dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	8,  // 11: dreamood.generator.v1.PictureRecord.judgement:type_name -> dreamood.generator.v1.Judgement
+	26, // 12: dreamood.generator.v1.ClassYield.refused:type_name -> dreamood.generator.v1.ClassYield.RefusedEntry
+	29, // 13: dreamood.generator.v1.Estimate.per_picture:type_name -> google.protobuf.Duration
+	29, // 14: dreamood.generator.v1.Estimate.time:type_name -> google.protobuf.Duration
+	27, // 15: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	1,  // 16: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
+	0,  // 17: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
+	30, // 18: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
+	7,  // 19: dreamood.generator.v1.RenderSetRequest.gate:type_name -> dreamood.generator.v1.Gate
+	31, // 20: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
+	10, // 21: dreamood.generator.v1.RenderSetResponse.estimate:type_name -> dreamood.generator.v1.Estimate
+	27, // 22: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
+	1,  // 23: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
+	0,  // 24: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
+	32, // 25: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 26: dreamood.generator.v1.Set.gate:type_name -> dreamood.generator.v1.Gate
+	9,  // 27: dreamood.generator.v1.Set.yields:type_name -> dreamood.generator.v1.ClassYield
+	13, // 28: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
+	13, // 29: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
+	5,  // 30: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
+	24, // 31: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
+	2,  // 32: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
+	11, // 33: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
+	14, // 34: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
+	16, // 35: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
+	20, // 36: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
+	18, // 37: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
+	22, // 38: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
+	4,  // 39: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
+	12, // 40: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
+	15, // 41: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
+	17, // 42: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
+	21, // 43: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
+	19, // 44: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
+	23, // 45: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
+	39, // [39:46] is the sub-list for method output_type
+	32, // [32:39] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_generator_v1_generator_proto_init() }
@@ -1667,13 +2345,16 @@ func file_dreamood_generator_v1_generator_proto_init() {
 	if File_dreamood_generator_v1_generator_proto != nil {
 		return
 	}
+	file_dreamood_generator_v1_generator_proto_msgTypes[5].OneofWrappers = []any{}
+	file_dreamood_generator_v1_generator_proto_msgTypes[6].OneofWrappers = []any{}
+	file_dreamood_generator_v1_generator_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_generator_v1_generator_proto_rawDesc), len(file_dreamood_generator_v1_generator_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
