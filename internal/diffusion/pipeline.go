@@ -57,12 +57,19 @@ type Options struct {
 	// Progress, if set, is told after every U-Net call how many of all calls
 	// are done.
 	Progress func(done, total int)
+	// Preview, if set, is handed what a batch is expected to become after every
+	// PreviewEvery calls of the U-Net but the last. The batch waits for it.
+	Preview       func(Preview)
+	PreviewEvery  int
+	PreviewMethod PreviewMethod
 	// From, if set, is where the first batch goes on: a checkpoint of the same
 	// items, options and model. One of another shape is an error.
 	From *Checkpoint
 	// Save, if set, is handed a checkpoint of the batch under way after every
 	// U-Net call but the last. It is Save's own.
 	Save func(Checkpoint)
+
+	first int // index of the batch's first item
 }
 
 // The defaults of Options: those of Stable Diffusion and of Dream-OOD.
@@ -84,6 +91,9 @@ type Pipeline struct {
 
 	sizeOnce      sync.Mutex // of PictureSize
 	height, width int
+	alphasOnce    sync.Once // of alphas, for previews
+	alphas        []float64
+	colours       colours
 }
 
 // supportedClasses of model_index.json; the second and third are written by
@@ -254,6 +264,7 @@ func (p *Pipeline) Render(ctx context.Context, items []Item, opts Options) ([]Im
 	for batch := range slices.Chunk(items, p.batch) {
 		done, err := p.renderBatch(ctx, batch, opts, progress)
 		opts.From = nil
+		opts.first += len(batch)
 		if err != nil {
 			return nil, fmt.Errorf("render: %w", err)
 		}

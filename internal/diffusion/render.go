@@ -131,6 +131,11 @@ func (p *Pipeline) denoise(ctx context.Context, d *denoiser, latents []float32, 
 		if guided {
 			out = guide(out[:n], out[n:], float32(opts.Guidance))
 		}
+		if opts.previews(i+1, len(timesteps)) {
+			if err := p.preview(ctx, opts, i+1, len(timesteps), n/p.latentSize(), float64(t), d.sample.values, out); err != nil {
+				return calls, err
+			}
+		}
 		if err := scheduler.Step(out, t, latents); err != nil {
 			return calls, err
 		}

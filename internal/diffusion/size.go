@@ -24,3 +24,6 @@ func (p *Pipeline) SchedulerName(name string) string {
 	}
 	return name
 }
+
+// Width is H, the length of a token embedding.
+func (p *Pipeline) Width() int { return p.text.width }

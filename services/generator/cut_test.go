@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/onnx"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
@@ -38,7 +39,7 @@ func TestPicturesDoNotDependOnTheCut(t *testing.T) {
 	if err := onnx.Open(""); err != nil {
 		t.Fatal(err)
 	}
-	models := newModels("../../models", Config{}.withDefaults().Pipeline)
+	models := newModels("../../models", func(dir string) (Pipeline, error) { return diffusion.Open(dir, diffusion.Config{}) })
 	t.Cleanup(func() { models.close() })
 	model, err := models.get("reference")
 	if err != nil {

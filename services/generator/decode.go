@@ -44,7 +44,12 @@ type Rendered struct {
 // Render decodes work with a model. The initial noise of a picture is keyed by (seed, label, index) alone, so a picture
 // is the same in any batch, shard and order. report is told the denoising calls done of all. from and save, where they
 // are not nil, are a checkpoint to go on from and what is handed the next ones; see diffusion.Options.
-func Render(ctx context.Context, p *diffusion.Pipeline, work []Work, d Decoding, report func(done, total int), from *diffusion.Checkpoint, save func(diffusion.Checkpoint)) ([]Rendered, error) {
+func Render(ctx context.Context, p Pipeline, work []Work, d Decoding, report func(done, total int), from *diffusion.Checkpoint, save func(diffusion.Checkpoint)) ([]Rendered, error) {
+	return decode(ctx, p, work, d, diffusion.Options{Progress: report, From: from, Save: save})
+}
+
+// decode is Render with all that diffusion.Options can watch; the settings in opts are those of d.
+func decode(ctx context.Context, p Pipeline, work []Work, d Decoding, opts diffusion.Options) ([]Rendered, error) {
 	items := make([]diffusion.Item, len(work))
 	for i, w := range work {
 		items[i] = diffusion.Item{
@@ -55,7 +60,8 @@ func Render(ctx context.Context, p *diffusion.Pipeline, work []Work, d Decoding,
 			items[i].Token = w.Word
 		}
 	}
-	pictures, err := p.Render(ctx, items, diffusion.Options{Steps: d.Steps, Guidance: d.Guidance, Scheduler: d.Scheduler, Progress: report, From: from, Save: save})
+	opts.Steps, opts.Guidance, opts.Scheduler = d.Steps, d.Guidance, d.Scheduler
+	pictures, err := p.Render(ctx, items, opts)
 	if err != nil {
 		return nil, err
 	}

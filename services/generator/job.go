@@ -22,7 +22,7 @@ type segment struct{ label, first, count int }
 type job struct {
 	service  *Service
 	space    *embedderv1.Space
-	model    *diffusion.Pipeline
+	model    Pipeline
 	decoding Decoding
 	sampling *samplerv1.Sampling
 	source   generatorv1.Source
@@ -147,8 +147,8 @@ func (j job) sample(ctx context.Context, class string, s segment) (*samplerv1.Sa
 }
 
 // checkPrompt refuses a prompt in which the word is not one whole token, before anything is rendered.
-func checkPrompt(model *diffusion.Pipeline, d Decoding, word string) error {
-	item := diffusion.Item{Prompt: strings.ReplaceAll(d.Prompt, "{}", word), Token: word, Embedding: make([]float32, model.TextEncoder().Width())}
+func checkPrompt(model Pipeline, d Decoding, word string) error {
+	item := diffusion.Item{Prompt: strings.ReplaceAll(d.Prompt, "{}", word), Token: word, Embedding: make([]float32, model.Width())}
 	if err := model.Check([]diffusion.Item{item}, diffusion.Options{Steps: d.Steps, Guidance: d.Guidance, Scheduler: d.Scheduler}); err != nil {
 		return fault.Invalid("rendering.prompt", "%w", err)
 	}

@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,20 +12,33 @@ import (
 	"github.com/dreamood/dreamood/internal/ood"
 )
 
+// Pipeline is a diffusion model: a diffusion.Pipeline in this process, or one that an engine's process holds.
+type Pipeline interface {
+	Width() int // of a token embedding
+	Batch() int // pictures that are rendered together
+	LatentShape() [3]int
+	PictureSize(context.Context) (height, width int, err error)
+	SchedulerName(name string) string
+	Digest() (string, error)
+	Check([]diffusion.Item, diffusion.Options) error
+	Render(context.Context, []diffusion.Item, diffusion.Options) ([]diffusion.Image, error)
+	Close() error
+}
+
 // models are the diffusion models of a folder, loaded when they are first used.
 type models struct {
 	dir    string
-	cfg    diffusion.Config
+	open   func(dir string) (Pipeline, error)
 	mu     sync.Mutex
-	loaded map[string]*diffusion.Pipeline
+	loaded map[string]Pipeline
 }
 
-func newModels(dir string, cfg diffusion.Config) *models {
-	return &models{dir: dir, cfg: cfg, loaded: map[string]*diffusion.Pipeline{}}
+func newModels(dir string, open func(dir string) (Pipeline, error)) *models {
+	return &models{dir: dir, open: open, loaded: map[string]Pipeline{}}
 }
 
 // get returns a model by name. A model that cannot be loaded is tried again at the next call.
-func (m *models) get(name string) (*diffusion.Pipeline, error) {
+func (m *models) get(name string) (Pipeline, error) {
 	if !ood.ValidID(name) {
 		return nil, fault.Invalid("rendering.model", "%q is no model name; want 1 to 63 of a-z 0-9 - _", name)
 	}
@@ -37,7 +51,7 @@ func (m *models) get(name string) (*diffusion.Pipeline, error) {
 	if _, err := os.Stat(filepath.Join(dir, "model_index.json")); err != nil {
 		return nil, fault.New(fault.NotFound, "model %q: %w; put a diffusion model in the Diffusers layout into that folder, or name another", name, err)
 	}
-	p, err := diffusion.Open(dir, m.cfg)
+	p, err := m.open(dir)
 	if err != nil {
 		return nil, fault.New(fault.FailedPrecondition, "model %q: %w", name, err)
 	}

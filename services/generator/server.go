@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/dreamood/dreamood/internal/auth"
-	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
@@ -33,12 +32,12 @@ func (s *Service) space(ctx context.Context, name string) (*embedderv1.Space, er
 }
 
 // model opens the diffusion model of a decoding and checks that the space fits it.
-func (s *Service) model(space *embedderv1.Space, d Decoding) (*diffusion.Pipeline, error) {
+func (s *Service) model(space *embedderv1.Space, d Decoding) (Pipeline, error) {
 	p, err := s.models.get(d.Model)
 	if err != nil {
 		return nil, err
 	}
-	if w := p.TextEncoder().Width(); w != int(space.Dimension) {
+	if w := p.Width(); w != int(space.Dimension) {
 		return nil, fault.Invalid("rendering.model", "token embeddings of %s have %d dimensions, those of %s have %d; train a space for this model", d.Model, w, space.Name, space.Dimension)
 	}
 	return p, nil
@@ -167,7 +166,7 @@ func (s *Service) ListModels(ctx context.Context, _ *generatorv1.ListModelsReque
 			return nil, err
 		}
 		out.Models = append(out.Models, &generatorv1.Model{
-			Name: name, Dimension: int32(p.TextEncoder().Width()), Height: int32(height), Width: int32(width), Digest: digest,
+			Name: name, Dimension: int32(p.Width()), Height: int32(height), Width: int32(width), Digest: digest,
 		})
 	}
 	return out, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dreamood/dreamood/internal/artifact"
 	"github.com/dreamood/dreamood/internal/catalog"
+	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
@@ -32,6 +33,8 @@ type Deps struct {
 	Embedder embedderv1.EmbedderServiceClient
 	Sampler  samplerv1.SamplerServiceClient
 	Log      *zap.Logger
+	// Open loads the model in a folder; nil loads it into this process, by Config.Pipeline.
+	Open func(dir string) (Pipeline, error)
 }
 
 // Service is the role.
@@ -49,7 +52,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("generator: %w", err)
 	}
-	s := &Service{cfg: cfg, deps: deps, models: newModels(cfg.Models, cfg.Pipeline)}
+	if deps.Open == nil {
+		deps.Open = func(dir string) (Pipeline, error) { return diffusion.Open(dir, cfg.Pipeline) }
+	}
+	s := &Service{cfg: cfg, deps: deps, models: newModels(cfg.Models, deps.Open)}
 	s.sets = catalog.NewTyped(deps.Catalog, ood.Sets, func() *generatorv1.Set { return &generatorv1.Set{} })
 	return s, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/fault"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
@@ -55,7 +56,7 @@ func TestDecodingBounds(t *testing.T) {
 }
 
 func TestModelNamesStayInTheirFolder(t *testing.T) {
-	m := newModels("../../models", Config{}.Pipeline)
+	m := newModels("../../models", func(dir string) (Pipeline, error) { return diffusion.Open(dir, diffusion.Config{}) })
 	for name, reason := range map[string]fault.Reason{
 		"../models/reference": fault.InvalidArgument, "/etc": fault.InvalidArgument, "": fault.InvalidArgument, "none": fault.NotFound,
 	} {

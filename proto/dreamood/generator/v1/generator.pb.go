@@ -81,6 +81,59 @@ func (Source) EnumDescriptor() ([]byte, []int) {
 	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{0}
 }
 
+// PreviewMethod says how previews are made.
+type PreviewMethod int32
+
+const (
+	// PREVIEW_METHOD_DECODER for small models (latents of at most 16 by 16), else PREVIEW_METHOD_LINEAR.
+	PreviewMethod_PREVIEW_METHOD_UNSPECIFIED PreviewMethod = 0
+	// One pixel per latent, by a linear map that was fitted to the decoder: next to free.
+	PreviewMethod_PREVIEW_METHOD_LINEAR PreviewMethod = 1
+	// Whole pictures, by the decoder: each preview costs one decoding of the batch.
+	PreviewMethod_PREVIEW_METHOD_DECODER PreviewMethod = 2
+)
+
+// Enum value maps for PreviewMethod.
+var (
+	PreviewMethod_name = map[int32]string{
+		0: "PREVIEW_METHOD_UNSPECIFIED",
+		1: "PREVIEW_METHOD_LINEAR",
+		2: "PREVIEW_METHOD_DECODER",
+	}
+	PreviewMethod_value = map[string]int32{
+		"PREVIEW_METHOD_UNSPECIFIED": 0,
+		"PREVIEW_METHOD_LINEAR":      1,
+		"PREVIEW_METHOD_DECODER":     2,
+	}
+)
+
+func (x PreviewMethod) Enum() *PreviewMethod {
+	p := new(PreviewMethod)
+	*p = x
+	return p
+}
+
+func (x PreviewMethod) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PreviewMethod) Descriptor() protoreflect.EnumDescriptor {
+	return file_dreamood_generator_v1_generator_proto_enumTypes[1].Descriptor()
+}
+
+func (PreviewMethod) Type() protoreflect.EnumType {
+	return &file_dreamood_generator_v1_generator_proto_enumTypes[1]
+}
+
+func (x PreviewMethod) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PreviewMethod.Descriptor instead.
+func (PreviewMethod) EnumDescriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{1}
+}
+
 // Rendering holds the settings of decoding. Zero means the default.
 type Rendering struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -190,7 +243,12 @@ type RenderOutliersRequest struct {
 	// Rendered instead of sampled ones, at most 1000; `class` is the class whose word they replace.
 	Embeddings []*EmbeddingValues `protobuf:"bytes,7,rep,name=embeddings,proto3" json:"embeddings,omitempty"`
 	// What is rendered.
-	Source        Source `protobuf:"varint,8,opt,name=source,proto3,enum=dreamood.generator.v1.Source" json:"source,omitempty"`
+	Source Source `protobuf:"varint,8,opt,name=source,proto3,enum=dreamood.generator.v1.Source" json:"source,omitempty"`
+	// A preview of every picture after every so many denoising steps, up to the last; 0 means none. A client that reads
+	// too slowly misses previews, never pictures.
+	PreviewEvery int32 `protobuf:"varint,9,opt,name=preview_every,json=previewEvery,proto3" json:"preview_every,omitempty"`
+	// How previews are made.
+	PreviewMethod PreviewMethod `protobuf:"varint,10,opt,name=preview_method,json=previewMethod,proto3,enum=dreamood.generator.v1.PreviewMethod" json:"preview_method,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,6 +339,20 @@ func (x *RenderOutliersRequest) GetSource() Source {
 	return Source_SOURCE_UNSPECIFIED
 }
 
+func (x *RenderOutliersRequest) GetPreviewEvery() int32 {
+	if x != nil {
+		return x.PreviewEvery
+	}
+	return 0
+}
+
+func (x *RenderOutliersRequest) GetPreviewMethod() PreviewMethod {
+	if x != nil {
+		return x.PreviewMethod
+	}
+	return PreviewMethod_PREVIEW_METHOD_UNSPECIFIED
+}
+
 // EmbeddingValues is an embedding handed in by the client.
 type EmbeddingValues struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -327,11 +399,13 @@ func (x *EmbeddingValues) GetValues() []float32 {
 	return nil
 }
 
-// RenderOutliersResponse carries one picture.
+// RenderOutliersResponse carries one picture, or one preview where previews were asked for.
 type RenderOutliersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The picture.
-	Picture       *Picture `protobuf:"bytes,1,opt,name=picture,proto3" json:"picture,omitempty"`
+	// A finished picture. They come in the order of their index, each as soon as its batch is decoded.
+	Picture *Picture `protobuf:"bytes,1,opt,name=picture,proto3" json:"picture,omitempty"`
+	// What a picture that is still denoised is expected to become.
+	Preview       *Preview `protobuf:"bytes,2,opt,name=preview,proto3" json:"preview,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,6 +447,96 @@ func (x *RenderOutliersResponse) GetPicture() *Picture {
 	return nil
 }
 
+func (x *RenderOutliersResponse) GetPreview() *Preview {
+	if x != nil {
+		return x.Preview
+	}
+	return nil
+}
+
+// Preview is a guess at an unfinished picture: the U-Net's own estimate of it after some steps. It is not the picture,
+// has no record and no checksum, and must not be kept as a sample.
+type Preview struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A PNG file, of the size of the picture or, by the linear map, of its latents.
+	Png []byte `protobuf:"bytes,1,opt,name=png,proto3" json:"png,omitempty"`
+	// Class of the picture.
+	Class string `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
+	// Index of the picture.
+	Index int32 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// Denoising calls done, of `steps`.
+	Step int32 `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"`
+	// Denoising calls in all; some schedulers make more than `rendering.steps`.
+	Steps         int32 `protobuf:"varint,5,opt,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Preview) Reset() {
+	*x = Preview{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Preview) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Preview) ProtoMessage() {}
+
+func (x *Preview) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Preview.ProtoReflect.Descriptor instead.
+func (*Preview) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Preview) GetPng() []byte {
+	if x != nil {
+		return x.Png
+	}
+	return nil
+}
+
+func (x *Preview) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *Preview) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Preview) GetStep() int32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Preview) GetSteps() int32 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
 // Picture is a rendered embedding.
 type Picture struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -386,7 +550,7 @@ type Picture struct {
 
 func (x *Picture) Reset() {
 	*x = Picture{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[4]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +562,7 @@ func (x *Picture) String() string {
 func (*Picture) ProtoMessage() {}
 
 func (x *Picture) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[4]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +575,7 @@ func (x *Picture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Picture.ProtoReflect.Descriptor instead.
 func (*Picture) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{4}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Picture) GetPng() []byte {
@@ -487,7 +651,7 @@ type PictureRecord struct {
 
 func (x *PictureRecord) Reset() {
 	*x = PictureRecord{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[5]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +663,7 @@ func (x *PictureRecord) String() string {
 func (*PictureRecord) ProtoMessage() {}
 
 func (x *PictureRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[5]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +676,7 @@ func (x *PictureRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PictureRecord.ProtoReflect.Descriptor instead.
 func (*PictureRecord) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{5}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PictureRecord) GetFile() string {
@@ -709,7 +873,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +885,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +898,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{6}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Gate) GetDetector() string {
@@ -828,7 +992,7 @@ type Judgement struct {
 
 func (x *Judgement) Reset() {
 	*x = Judgement{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +1004,7 @@ func (x *Judgement) String() string {
 func (*Judgement) ProtoMessage() {}
 
 func (x *Judgement) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +1017,7 @@ func (x *Judgement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Judgement.ProtoReflect.Descriptor instead.
 func (*Judgement) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{7}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Judgement) GetClass() string {
@@ -940,7 +1104,7 @@ type ClassYield struct {
 
 func (x *ClassYield) Reset() {
 	*x = ClassYield{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1116,7 @@ func (x *ClassYield) String() string {
 func (*ClassYield) ProtoMessage() {}
 
 func (x *ClassYield) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1129,7 @@ func (x *ClassYield) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassYield.ProtoReflect.Descriptor instead.
 func (*ClassYield) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{8}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ClassYield) GetClass() string {
@@ -1037,7 +1201,7 @@ type Estimate struct {
 
 func (x *Estimate) Reset() {
 	*x = Estimate{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1213,7 @@ func (x *Estimate) String() string {
 func (*Estimate) ProtoMessage() {}
 
 func (x *Estimate) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1226,7 @@ func (x *Estimate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Estimate.ProtoReflect.Descriptor instead.
 func (*Estimate) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{9}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Estimate) GetPictures() int64 {
@@ -1159,7 +1323,7 @@ type RenderSetRequest struct {
 
 func (x *RenderSetRequest) Reset() {
 	*x = RenderSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1335,7 @@ func (x *RenderSetRequest) String() string {
 func (*RenderSetRequest) ProtoMessage() {}
 
 func (x *RenderSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1348,7 @@ func (x *RenderSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderSetRequest.ProtoReflect.Descriptor instead.
 func (*RenderSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{10}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RenderSetRequest) GetSetId() string {
@@ -1277,7 +1441,7 @@ type RenderSetResponse struct {
 
 func (x *RenderSetResponse) Reset() {
 	*x = RenderSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1453,7 @@ func (x *RenderSetResponse) String() string {
 func (*RenderSetResponse) ProtoMessage() {}
 
 func (x *RenderSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1466,7 @@ func (x *RenderSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderSetResponse.ProtoReflect.Descriptor instead.
 func (*RenderSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{11}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RenderSetResponse) GetRun() *v11.Run {
@@ -1358,7 +1522,7 @@ type Set struct {
 
 func (x *Set) Reset() {
 	*x = Set{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1534,7 @@ func (x *Set) String() string {
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1547,7 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Set.ProtoReflect.Descriptor instead.
 func (*Set) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{12}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Set) GetName() string {
@@ -1502,7 +1666,7 @@ type GetSetRequest struct {
 
 func (x *GetSetRequest) Reset() {
 	*x = GetSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1678,7 @@ func (x *GetSetRequest) String() string {
 func (*GetSetRequest) ProtoMessage() {}
 
 func (x *GetSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1691,7 @@ func (x *GetSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSetRequest.ProtoReflect.Descriptor instead.
 func (*GetSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{13}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetSetRequest) GetName() string {
@@ -1548,7 +1712,7 @@ type GetSetResponse struct {
 
 func (x *GetSetResponse) Reset() {
 	*x = GetSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1724,7 @@ func (x *GetSetResponse) String() string {
 func (*GetSetResponse) ProtoMessage() {}
 
 func (x *GetSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1737,7 @@ func (x *GetSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSetResponse.ProtoReflect.Descriptor instead.
 func (*GetSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{14}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetSetResponse) GetSet() *Set {
@@ -1596,7 +1760,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1772,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1785,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{15}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSetsRequest) GetPageSize() int32 {
@@ -1651,7 +1815,7 @@ type ListSetsResponse struct {
 
 func (x *ListSetsResponse) Reset() {
 	*x = ListSetsResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1827,7 @@ func (x *ListSetsResponse) String() string {
 func (*ListSetsResponse) ProtoMessage() {}
 
 func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1840,7 @@ func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsResponse.ProtoReflect.Descriptor instead.
 func (*ListSetsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{16}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSetsResponse) GetSets() []*Set {
@@ -1704,7 +1868,7 @@ type DeleteSetRequest struct {
 
 func (x *DeleteSetRequest) Reset() {
 	*x = DeleteSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +1880,7 @@ func (x *DeleteSetRequest) String() string {
 func (*DeleteSetRequest) ProtoMessage() {}
 
 func (x *DeleteSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +1893,7 @@ func (x *DeleteSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSetRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{17}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteSetRequest) GetName() string {
@@ -1748,7 +1912,7 @@ type DeleteSetResponse struct {
 
 func (x *DeleteSetResponse) Reset() {
 	*x = DeleteSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1924,7 @@ func (x *DeleteSetResponse) String() string {
 func (*DeleteSetResponse) ProtoMessage() {}
 
 func (x *DeleteSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1937,7 @@ func (x *DeleteSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSetResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{18}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{19}
 }
 
 // StreamSetRequest selects pictures of a set.
@@ -1791,7 +1955,7 @@ type StreamSetRequest struct {
 
 func (x *StreamSetRequest) Reset() {
 	*x = StreamSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1967,7 @@ func (x *StreamSetRequest) String() string {
 func (*StreamSetRequest) ProtoMessage() {}
 
 func (x *StreamSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1980,7 @@ func (x *StreamSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSetRequest.ProtoReflect.Descriptor instead.
 func (*StreamSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{19}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StreamSetRequest) GetName() string {
@@ -1851,7 +2015,7 @@ type StreamSetResponse struct {
 
 func (x *StreamSetResponse) Reset() {
 	*x = StreamSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2027,7 @@ func (x *StreamSetResponse) String() string {
 func (*StreamSetResponse) ProtoMessage() {}
 
 func (x *StreamSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2040,7 @@ func (x *StreamSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSetResponse.ProtoReflect.Descriptor instead.
 func (*StreamSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{20}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StreamSetResponse) GetPicture() *Picture {
@@ -1895,7 +2059,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2071,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2084,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{21}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{22}
 }
 
 // ListModelsResponse holds the models.
@@ -1934,7 +2098,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1946,7 +2110,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2123,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{22}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -1988,7 +2152,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2164,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2177,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{23}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Model) GetName() string {
@@ -2062,7 +2226,7 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\bguidance\x18\x03 \x01(\x01R\bguidance\x12\x1c\n" +
 	"\tscheduler\x18\x04 \x01(\tR\tscheduler\x12\x16\n" +
 	"\x06prompt\x18\x05 \x01(\tR\x06prompt\x12\x12\n" +
-	"\x04seed\x18\x06 \x01(\x04R\x04seed\"\xeb\x02\n" +
+	"\x04seed\x18\x06 \x01(\x04R\x04seed\"\xdd\x03\n" +
 	"\x15RenderOutliersRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -2073,11 +2237,21 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\n" +
 	"embeddings\x18\a \x03(\v2&.dreamood.generator.v1.EmbeddingValuesR\n" +
 	"embeddings\x125\n" +
-	"\x06source\x18\b \x01(\x0e2\x1d.dreamood.generator.v1.SourceR\x06source\")\n" +
+	"\x06source\x18\b \x01(\x0e2\x1d.dreamood.generator.v1.SourceR\x06source\x12#\n" +
+	"\rpreview_every\x18\t \x01(\x05R\fpreviewEvery\x12K\n" +
+	"\x0epreview_method\x18\n" +
+	" \x01(\x0e2$.dreamood.generator.v1.PreviewMethodR\rpreviewMethod\")\n" +
 	"\x0fEmbeddingValues\x12\x16\n" +
-	"\x06values\x18\x01 \x03(\x02R\x06values\"R\n" +
+	"\x06values\x18\x01 \x03(\x02R\x06values\"\x8c\x01\n" +
 	"\x16RenderOutliersResponse\x128\n" +
-	"\apicture\x18\x01 \x01(\v2\x1e.dreamood.generator.v1.PictureR\apicture\"Y\n" +
+	"\apicture\x18\x01 \x01(\v2\x1e.dreamood.generator.v1.PictureR\apicture\x128\n" +
+	"\apreview\x18\x02 \x01(\v2\x1e.dreamood.generator.v1.PreviewR\apreview\"q\n" +
+	"\aPreview\x12\x10\n" +
+	"\x03png\x18\x01 \x01(\fR\x03png\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x05R\x05index\x12\x12\n" +
+	"\x04step\x18\x04 \x01(\x05R\x04step\x12\x14\n" +
+	"\x05steps\x18\x05 \x01(\x05R\x05steps\"Y\n" +
 	"\aPicture\x12\x10\n" +
 	"\x03png\x18\x01 \x01(\fR\x03png\x12<\n" +
 	"\x06record\x18\x02 \x01(\v2$.dreamood.generator.v1.PictureRecordR\x06record\"\xba\a\n" +
@@ -2226,7 +2400,11 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSOURCE_OUTLIERS\x10\x01\x12\x10\n" +
-	"\fSOURCE_WORDS\x10\x022\xbc\x05\n" +
+	"\fSOURCE_WORDS\x10\x02*f\n" +
+	"\rPreviewMethod\x12\x1e\n" +
+	"\x1aPREVIEW_METHOD_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15PREVIEW_METHOD_LINEAR\x10\x01\x12\x1a\n" +
+	"\x16PREVIEW_METHOD_DECODER\x10\x022\xbc\x05\n" +
 	"\x10GeneratorService\x12o\n" +
 	"\x0eRenderOutliers\x12,.dreamood.generator.v1.RenderOutliersRequest\x1a-.dreamood.generator.v1.RenderOutliersResponse0\x01\x12^\n" +
 	"\tRenderSet\x12'.dreamood.generator.v1.RenderSetRequest\x1a(.dreamood.generator.v1.RenderSetResponse\x12U\n" +
@@ -2249,95 +2427,99 @@ func file_dreamood_generator_v1_generator_proto_rawDescGZIP() []byte {
 	return file_dreamood_generator_v1_generator_proto_rawDescData
 }
 
-var file_dreamood_generator_v1_generator_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_dreamood_generator_v1_generator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_dreamood_generator_v1_generator_proto_goTypes = []any{
 	(Source)(0),                    // 0: dreamood.generator.v1.Source
-	(*Rendering)(nil),              // 1: dreamood.generator.v1.Rendering
-	(*RenderOutliersRequest)(nil),  // 2: dreamood.generator.v1.RenderOutliersRequest
-	(*EmbeddingValues)(nil),        // 3: dreamood.generator.v1.EmbeddingValues
-	(*RenderOutliersResponse)(nil), // 4: dreamood.generator.v1.RenderOutliersResponse
-	(*Picture)(nil),                // 5: dreamood.generator.v1.Picture
-	(*PictureRecord)(nil),          // 6: dreamood.generator.v1.PictureRecord
-	(*Gate)(nil),                   // 7: dreamood.generator.v1.Gate
-	(*Judgement)(nil),              // 8: dreamood.generator.v1.Judgement
-	(*ClassYield)(nil),             // 9: dreamood.generator.v1.ClassYield
-	(*Estimate)(nil),               // 10: dreamood.generator.v1.Estimate
-	(*RenderSetRequest)(nil),       // 11: dreamood.generator.v1.RenderSetRequest
-	(*RenderSetResponse)(nil),      // 12: dreamood.generator.v1.RenderSetResponse
-	(*Set)(nil),                    // 13: dreamood.generator.v1.Set
-	(*GetSetRequest)(nil),          // 14: dreamood.generator.v1.GetSetRequest
-	(*GetSetResponse)(nil),         // 15: dreamood.generator.v1.GetSetResponse
-	(*ListSetsRequest)(nil),        // 16: dreamood.generator.v1.ListSetsRequest
-	(*ListSetsResponse)(nil),       // 17: dreamood.generator.v1.ListSetsResponse
-	(*DeleteSetRequest)(nil),       // 18: dreamood.generator.v1.DeleteSetRequest
-	(*DeleteSetResponse)(nil),      // 19: dreamood.generator.v1.DeleteSetResponse
-	(*StreamSetRequest)(nil),       // 20: dreamood.generator.v1.StreamSetRequest
-	(*StreamSetResponse)(nil),      // 21: dreamood.generator.v1.StreamSetResponse
-	(*ListModelsRequest)(nil),      // 22: dreamood.generator.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),     // 23: dreamood.generator.v1.ListModelsResponse
-	(*Model)(nil),                  // 24: dreamood.generator.v1.Model
-	nil,                            // 25: dreamood.generator.v1.PictureRecord.ModelPartsEntry
-	nil,                            // 26: dreamood.generator.v1.ClassYield.RefusedEntry
-	(*v1.Sampling)(nil),            // 27: dreamood.sampler.v1.Sampling
-	(*structpb.Struct)(nil),        // 28: google.protobuf.Struct
-	(*durationpb.Duration)(nil),    // 29: google.protobuf.Duration
-	(*v11.RunOptions)(nil),         // 30: dreamood.run.v1.RunOptions
-	(*v11.Run)(nil),                // 31: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
+	(PreviewMethod)(0),             // 1: dreamood.generator.v1.PreviewMethod
+	(*Rendering)(nil),              // 2: dreamood.generator.v1.Rendering
+	(*RenderOutliersRequest)(nil),  // 3: dreamood.generator.v1.RenderOutliersRequest
+	(*EmbeddingValues)(nil),        // 4: dreamood.generator.v1.EmbeddingValues
+	(*RenderOutliersResponse)(nil), // 5: dreamood.generator.v1.RenderOutliersResponse
+	(*Preview)(nil),                // 6: dreamood.generator.v1.Preview
+	(*Picture)(nil),                // 7: dreamood.generator.v1.Picture
+	(*PictureRecord)(nil),          // 8: dreamood.generator.v1.PictureRecord
+	(*Gate)(nil),                   // 9: dreamood.generator.v1.Gate
+	(*Judgement)(nil),              // 10: dreamood.generator.v1.Judgement
+	(*ClassYield)(nil),             // 11: dreamood.generator.v1.ClassYield
+	(*Estimate)(nil),               // 12: dreamood.generator.v1.Estimate
+	(*RenderSetRequest)(nil),       // 13: dreamood.generator.v1.RenderSetRequest
+	(*RenderSetResponse)(nil),      // 14: dreamood.generator.v1.RenderSetResponse
+	(*Set)(nil),                    // 15: dreamood.generator.v1.Set
+	(*GetSetRequest)(nil),          // 16: dreamood.generator.v1.GetSetRequest
+	(*GetSetResponse)(nil),         // 17: dreamood.generator.v1.GetSetResponse
+	(*ListSetsRequest)(nil),        // 18: dreamood.generator.v1.ListSetsRequest
+	(*ListSetsResponse)(nil),       // 19: dreamood.generator.v1.ListSetsResponse
+	(*DeleteSetRequest)(nil),       // 20: dreamood.generator.v1.DeleteSetRequest
+	(*DeleteSetResponse)(nil),      // 21: dreamood.generator.v1.DeleteSetResponse
+	(*StreamSetRequest)(nil),       // 22: dreamood.generator.v1.StreamSetRequest
+	(*StreamSetResponse)(nil),      // 23: dreamood.generator.v1.StreamSetResponse
+	(*ListModelsRequest)(nil),      // 24: dreamood.generator.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),     // 25: dreamood.generator.v1.ListModelsResponse
+	(*Model)(nil),                  // 26: dreamood.generator.v1.Model
+	nil,                            // 27: dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	nil,                            // 28: dreamood.generator.v1.ClassYield.RefusedEntry
+	(*v1.Sampling)(nil),            // 29: dreamood.sampler.v1.Sampling
+	(*structpb.Struct)(nil),        // 30: google.protobuf.Struct
+	(*durationpb.Duration)(nil),    // 31: google.protobuf.Duration
+	(*v11.RunOptions)(nil),         // 32: dreamood.run.v1.RunOptions
+	(*v11.Run)(nil),                // 33: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),  // 34: google.protobuf.Timestamp
 }
 var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
-	27, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
-	1,  // 1: dreamood.generator.v1.RenderOutliersRequest.rendering:type_name -> dreamood.generator.v1.Rendering
-	3,  // 2: dreamood.generator.v1.RenderOutliersRequest.embeddings:type_name -> dreamood.generator.v1.EmbeddingValues
+	29, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	2,  // 1: dreamood.generator.v1.RenderOutliersRequest.rendering:type_name -> dreamood.generator.v1.Rendering
+	4,  // 2: dreamood.generator.v1.RenderOutliersRequest.embeddings:type_name -> dreamood.generator.v1.EmbeddingValues
 	0,  // 3: dreamood.generator.v1.RenderOutliersRequest.source:type_name -> dreamood.generator.v1.Source
-	5,  // 4: dreamood.generator.v1.RenderOutliersResponse.picture:type_name -> dreamood.generator.v1.Picture
-	6,  // 5: dreamood.generator.v1.Picture.record:type_name -> dreamood.generator.v1.PictureRecord
-	27, // 6: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
-	1,  // 7: dreamood.generator.v1.PictureRecord.rendering:type_name -> dreamood.generator.v1.Rendering
-	0,  // 8: dreamood.generator.v1.PictureRecord.source:type_name -> dreamood.generator.v1.Source
-	28, // 9: dreamood.generator.v1.PictureRecord.scheduler_options:type_name -> google.protobuf.Struct
-	25, // 10: dreamood.generator.v1.PictureRecord.model_parts:type_name -> dreamood.generator.v1.PictureRecord.ModelPartsEntry
-	8,  // 11: dreamood.generator.v1.PictureRecord.judgement:type_name -> dreamood.generator.v1.Judgement
-	26, // 12: dreamood.generator.v1.ClassYield.refused:type_name -> dreamood.generator.v1.ClassYield.RefusedEntry
-	29, // 13: dreamood.generator.v1.Estimate.per_picture:type_name -> google.protobuf.Duration
-	29, // 14: dreamood.generator.v1.Estimate.time:type_name -> google.protobuf.Duration
-	27, // 15: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
-	1,  // 16: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
-	0,  // 17: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
-	30, // 18: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
-	7,  // 19: dreamood.generator.v1.RenderSetRequest.gate:type_name -> dreamood.generator.v1.Gate
-	31, // 20: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
-	10, // 21: dreamood.generator.v1.RenderSetResponse.estimate:type_name -> dreamood.generator.v1.Estimate
-	27, // 22: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
-	1,  // 23: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
-	0,  // 24: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
-	32, // 25: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 26: dreamood.generator.v1.Set.gate:type_name -> dreamood.generator.v1.Gate
-	9,  // 27: dreamood.generator.v1.Set.yields:type_name -> dreamood.generator.v1.ClassYield
-	13, // 28: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
-	13, // 29: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
-	5,  // 30: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
-	24, // 31: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
-	2,  // 32: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
-	11, // 33: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
-	14, // 34: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
-	16, // 35: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
-	20, // 36: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
-	18, // 37: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
-	22, // 38: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
-	4,  // 39: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
-	12, // 40: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
-	15, // 41: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
-	17, // 42: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
-	21, // 43: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
-	19, // 44: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
-	23, // 45: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
-	39, // [39:46] is the sub-list for method output_type
-	32, // [32:39] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	1,  // 4: dreamood.generator.v1.RenderOutliersRequest.preview_method:type_name -> dreamood.generator.v1.PreviewMethod
+	7,  // 5: dreamood.generator.v1.RenderOutliersResponse.picture:type_name -> dreamood.generator.v1.Picture
+	6,  // 6: dreamood.generator.v1.RenderOutliersResponse.preview:type_name -> dreamood.generator.v1.Preview
+	8,  // 7: dreamood.generator.v1.Picture.record:type_name -> dreamood.generator.v1.PictureRecord
+	29, // 8: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
+	2,  // 9: dreamood.generator.v1.PictureRecord.rendering:type_name -> dreamood.generator.v1.Rendering
+	0,  // 10: dreamood.generator.v1.PictureRecord.source:type_name -> dreamood.generator.v1.Source
+	30, // 11: dreamood.generator.v1.PictureRecord.scheduler_options:type_name -> google.protobuf.Struct
+	27, // 12: dreamood.generator.v1.PictureRecord.model_parts:type_name -> dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	10, // 13: dreamood.generator.v1.PictureRecord.judgement:type_name -> dreamood.generator.v1.Judgement
+	28, // 14: dreamood.generator.v1.ClassYield.refused:type_name -> dreamood.generator.v1.ClassYield.RefusedEntry
+	31, // 15: dreamood.generator.v1.Estimate.per_picture:type_name -> google.protobuf.Duration
+	31, // 16: dreamood.generator.v1.Estimate.time:type_name -> google.protobuf.Duration
+	29, // 17: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	2,  // 18: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
+	0,  // 19: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
+	32, // 20: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
+	9,  // 21: dreamood.generator.v1.RenderSetRequest.gate:type_name -> dreamood.generator.v1.Gate
+	33, // 22: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
+	12, // 23: dreamood.generator.v1.RenderSetResponse.estimate:type_name -> dreamood.generator.v1.Estimate
+	29, // 24: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
+	2,  // 25: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
+	0,  // 26: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
+	34, // 27: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 28: dreamood.generator.v1.Set.gate:type_name -> dreamood.generator.v1.Gate
+	11, // 29: dreamood.generator.v1.Set.yields:type_name -> dreamood.generator.v1.ClassYield
+	15, // 30: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
+	15, // 31: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
+	7,  // 32: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
+	26, // 33: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
+	3,  // 34: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
+	13, // 35: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
+	16, // 36: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
+	18, // 37: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
+	22, // 38: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
+	20, // 39: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
+	24, // 40: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
+	5,  // 41: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
+	14, // 42: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
+	17, // 43: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
+	19, // 44: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
+	23, // 45: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
+	21, // 46: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
+	25, // 47: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
+	41, // [41:48] is the sub-list for method output_type
+	34, // [34:41] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_generator_v1_generator_proto_init() }
@@ -2345,16 +2527,16 @@ func file_dreamood_generator_v1_generator_proto_init() {
 	if File_dreamood_generator_v1_generator_proto != nil {
 		return
 	}
-	file_dreamood_generator_v1_generator_proto_msgTypes[5].OneofWrappers = []any{}
 	file_dreamood_generator_v1_generator_proto_msgTypes[6].OneofWrappers = []any{}
-	file_dreamood_generator_v1_generator_proto_msgTypes[9].OneofWrappers = []any{}
+	file_dreamood_generator_v1_generator_proto_msgTypes[7].OneofWrappers = []any{}
+	file_dreamood_generator_v1_generator_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_generator_v1_generator_proto_rawDesc), len(file_dreamood_generator_v1_generator_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   26,
+			NumEnums:      2,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
