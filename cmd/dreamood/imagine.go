@@ -17,7 +17,10 @@ type ImagineCmd struct {
 
 	SamplingFlags  `embed:""`
 	RenderingFlags `embed:""`
+	GateFlags      `embed:""`
 	Submission     `embed:""`
+
+	DryRun bool `field:"validate_only" help:"Check the request, say what it would cost, and start nothing."`
 
 	Export string `type:"path" placeholder:"DIR" help:"Write the pictures to this folder when they are done, as sets export does."`
 	Force  bool   `help:"With --export: replace an export that the folder holds."`
@@ -58,11 +61,24 @@ func (c *ImagineCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
+	gate, err := c.GateFlags.message()
+	if err != nil {
+		return err
+	}
+	q := &generatorv1.RenderSetRequest{
+		SetId: id, Space: space, Classes: c.Class, PerClass: c.PerClass, Gate: gate, ValidateOnly: c.DryRun,
+		Sampling: c.SamplingFlags.message(), Rendering: c.RenderingFlags.message(), Source: c.RenderingFlags.source(),
+	}
+	if c.DryRun {
+		answer, err := generator.RenderSet(ctx, q)
+		if err != nil {
+			return err
+		}
+		return s.estimate(answer.GetEstimate())
+	}
 	made, err := s.submit(ctx, c.Submission, func(requestID string, options *runv1.RunOptions) (*runv1.Run, error) {
-		answer, err := generator.RenderSet(ctx, &generatorv1.RenderSetRequest{
-			SetId: id, Space: space, Classes: c.Class, PerClass: c.PerClass, RequestId: requestID, Options: options,
-			Sampling: c.SamplingFlags.message(), Rendering: c.RenderingFlags.message(), Source: c.RenderingFlags.source(),
-		})
+		q.RequestId, q.Options = requestID, options
+		answer, err := generator.RenderSet(ctx, q)
 		return answer.GetRun(), err
 	})
 	if err != nil || made == "" {

@@ -45,6 +45,7 @@ type CLI struct {
 	Render     RenderCmd     `cmd:"" group:"path" help:"Imagine a few outliers of one class at once, without a run."`
 	Embeddings EmbeddingsCmd `cmd:"" group:"path" help:"Embedding sets: sample many classes at once, list, show, export."`
 	Sets       SetsCmd       `cmd:"" group:"path" help:"Outlier sets: list, show, export."`
+	Replay     ReplayCmd     `cmd:"" group:"path" help:"Render lines of a manifest again, and compare bit for bit."`
 	Train      TrainCmd      `cmd:"" group:"path" help:"Train a detector, with or without an outlier set."`
 	Detector   DetectorCmd   `cmd:"" group:"path" help:"Detectors: list, show, download, evaluate."`
 	Sample     SampleCmd     `cmd:"" group:"path" help:"Sample outlier embeddings by hand: NumPy files in and out, no server."`
@@ -122,6 +123,7 @@ func newParser(cli *CLI, out, errs io.Writer, exit func(int)) (*kong.Kong, error
 			{Key: "look", Title: "Look and steer:"},
 			{Key: "sampling", Title: "Sampling of embeddings (0 or nothing: the method's default):"},
 			{Key: "rendering", Title: "Rendering (0 or nothing: the default):"},
+			{Key: "gate", Title: "Quality gate (0 or nothing: off, or the default):"},
 			{Key: "training", Title: "Training (0 or nothing: the default):"},
 			{Key: "run", Title: "The run:"},
 			{Key: "global", Title: "Every command:"},

@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/dreamood/dreamood/internal/onnx"
 	"github.com/dreamood/dreamood/internal/onnx/onnxpb"
@@ -32,35 +34,52 @@ var requiredFiles = []string{
 // optionalFiles count for the digest where they are there.
 var optionalFiles = []string{"tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json"}
 
+// digests are the SHA-256 of a model, and of each of its parts, in hexadecimal.
+type digests struct {
+	whole string
+	parts map[string]string // by folder
+}
+
 // digest hashes the files that a pipeline is made of: for each, in the order
 // of their names, a line "<SHA-256> <name>\n"; the digest is the SHA-256 of
-// these lines, as `sha256sum` would print it with single spaces.
-func digest(dir string) (string, error) {
+// these lines, as `sha256sum` would print it with single spaces. That of a part
+// is of the lines of its folder.
+func digest(dir string) (d digests, err error) {
 	names := slices.Clone(requiredFiles)
 	for _, name := range optionalFiles {
 		if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name))); err == nil {
 			names = append(names, name)
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("digest of model: %w", err)
+			return d, fmt.Errorf("digest of model: %w", err)
 		}
 	}
 	for _, part := range []string{"text_encoder", "unet", "vae_decoder"} {
 		external, err := externalFiles(dir, part)
 		if err != nil {
-			return "", fmt.Errorf("digest of model: %w", err)
+			return d, fmt.Errorf("digest of model: %w", err)
 		}
 		names = append(names, external...)
 	}
 	slices.Sort(names)
-	all := sha256.New()
+	all, parts := sha256.New(), map[string]hash.Hash{}
 	for _, name := range slices.Compact(names) {
 		sum, err := hashFile(filepath.Join(dir, filepath.FromSlash(name)))
 		if err != nil {
-			return "", fmt.Errorf("digest of model: %w", err)
+			return d, fmt.Errorf("digest of model: %w", err)
 		}
 		fmt.Fprintf(all, "%s %s\n", sum, name)
+		if part, _, ok := strings.Cut(name, "/"); ok {
+			if parts[part] == nil {
+				parts[part] = sha256.New()
+			}
+			fmt.Fprintf(parts[part], "%s %s\n", sum, name)
+		}
 	}
-	return hex.EncodeToString(all.Sum(nil)), nil
+	d = digests{whole: hex.EncodeToString(all.Sum(nil)), parts: map[string]string{}}
+	for part, h := range parts {
+		d.parts[part] = hex.EncodeToString(h.Sum(nil))
+	}
+	return d, nil
 }
 
 // externalFiles names the files of a part's external data, relative to dir.

@@ -92,7 +92,8 @@ func TestMissingFilesAtOnce(t *testing.T) {
 func TestDigest(t *testing.T) {
 	dir := copyModel(t)
 	sum := func() string {
-		s, err := digest(dir)
+		d, err := digest(dir)
+		s := d.whole
 		if err != nil {
 			t.Fatal(err)
 		}

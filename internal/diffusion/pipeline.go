@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,7 +88,7 @@ type Pipeline struct {
 	unet      *unet
 	vae       *vae
 	scheduler SchedulerConfig
-	digest    func() (string, error)
+	digests   func() (digests, error)
 
 	sizeOnce      sync.Mutex // of PictureSize
 	height, width int
@@ -120,7 +121,7 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 		return nil, err
 	}
 	p := &Pipeline{dir: dir, batch: cfg.Batch, noise: cfg.Noise}
-	p.digest = sync.OnceValues(func() (string, error) { return digest(dir) })
+	p.digests = sync.OnceValues(func() (digests, error) { return digest(dir) })
 	if p.noise == nil {
 		p.noise = drawNoise
 	}
@@ -217,7 +218,17 @@ func (p *Pipeline) Scheduler() SchedulerConfig { return p.scheduler }
 
 // Digest returns the SHA-256 of the model's files in hexadecimal, for
 // manifests. The first call reads them all.
-func (p *Pipeline) Digest() (string, error) { return p.digest() }
+func (p *Pipeline) Digest() (string, error) {
+	d, err := p.digests()
+	return d.whole, err
+}
+
+// PartDigests returns the SHA-256 of the files of each part of the model, by
+// the name of its folder.
+func (p *Pipeline) PartDigests() (map[string]string, error) {
+	d, err := p.digests()
+	return maps.Clone(d.parts), err
+}
 
 // Check reports every item that Render would refuse, and options that are out
 // of range.

@@ -63,6 +63,8 @@ func (s *Service) checkFields(q *generatorv1.RenderSetRequest) error {
 	if _, err := ood.Spaces.ID(q.Space); err != nil {
 		c.Add("space", "%v", err)
 	}
+	c.That(q.Gate == nil, "gate", "this version has none yet")
+	c.That(!q.ValidateOnly, "validate_only", "this version has no estimate yet")
 	_, err := decodingOf(q.Rendering, s.cfg.Model)
 	return fault.Join(c.Err(), err)
 }

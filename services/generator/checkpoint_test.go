@@ -32,7 +32,7 @@ func wordJob(t *testing.T) job {
 	t.Cleanup(func() { model.Close() })
 	decoding := Decoding{Model: "tiny", Steps: 4, Guidance: 5, Prompt: defaultPrompt, Seed: 3}
 	space := &embedderv1.Space{Name: "spaces/s", Classes: []*embedderv1.SpaceClass{{Name: "dog", Word: "dog"}}}
-	return job{space: space, model: model, decoding: decoding, source: generatorv1.Source_SOURCE_WORDS}
+	return job{service: &Service{}, space: space, model: model, decoding: decoding, source: generatorv1.Source_SOURCE_WORDS}
 }
 
 // rendered is the tar file of five pictures.

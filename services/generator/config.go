@@ -18,6 +18,7 @@ type Config struct {
 	ShardSize int    // pictures per shard, when a set is not so large that it needs larger ones; 0: by measured speed
 	Pipeline  diffusion.Config
 
+	Version     string // of the program, that records name
 	Checkpoints string // folder of what shards under way have; "" keeps nothing
 }
 

@@ -50,8 +50,9 @@ func TestPicturesDoNotDependOnTheCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := job{
-		space: &embedderv1.Space{Classes: []*embedderv1.SpaceClass{{Name: "cat", Word: "cat"}, {Name: "dog", Word: "dog"}}},
-		model: model, decoding: decoding, source: generatorv1.Source_SOURCE_WORDS,
+		service: &Service{},
+		space:   &embedderv1.Space{Classes: []*embedderv1.SpaceClass{{Name: "cat", Word: "cat"}, {Name: "dog", Word: "dog"}}},
+		model:   model, decoding: decoding, source: generatorv1.Source_SOURCE_WORDS,
 	}
 	const total, perClass = 6, 3
 	var whole [][]byte

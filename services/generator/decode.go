@@ -38,6 +38,7 @@ type Work struct {
 type Rendered struct {
 	PNG    []byte
 	SHA256 string // of PNG, hex
+	Pixels string // SHA-256 of the pixels, [height, width, 3] bytes, hex
 	Prompt string
 }
 
@@ -86,6 +87,6 @@ func encode(p diffusion.Image) (Rendered, error) {
 	if err := png.Encode(&file, img); err != nil {
 		return Rendered{}, err
 	}
-	sum := sha256.Sum256(file.Bytes())
-	return Rendered{PNG: file.Bytes(), SHA256: hex.EncodeToString(sum[:])}, nil
+	sum, pixels := sha256.Sum256(file.Bytes()), sha256.Sum256(p.Pix)
+	return Rendered{PNG: file.Bytes(), SHA256: hex.EncodeToString(sum[:]), Pixels: hex.EncodeToString(pixels[:])}, nil
 }

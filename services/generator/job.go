@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/stage"
@@ -33,6 +35,10 @@ type job struct {
 // are done. What kept holds of the same pictures is not rendered again; nil keeps nothing.
 func (j job) each(ctx context.Context, segments []segment, kept *progress, report func(done float64), yield func(*generatorv1.Picture) error) error {
 	digest, err := j.model.Digest()
+	if err != nil {
+		return err
+	}
+	about, err := j.provenance()
 	if err != nil {
 		return err
 	}
@@ -65,8 +71,9 @@ func (j job) each(ctx context.Context, segments []segment, kept *progress, repor
 		}
 		for i, p := range pictures {
 			r := records[done+i]
-			r.Sha256, r.Prompt, r.ModelDigest, r.Rendering = p.SHA256, p.Prompt, digest, j.decoding.message()
-			r.Rendering.Scheduler = j.model.SchedulerName(j.decoding.Scheduler)
+			if err := about.complete(r, p); err != nil {
+				return err
+			}
 			if err := yield(&generatorv1.Picture{Png: p.PNG, Record: r}); err != nil {
 				return err
 			}
@@ -84,7 +91,7 @@ func (j job) embeddings(ctx context.Context, s segment) ([]Work, []*generatorv1.
 	add := func(index int, embedding []float32) *generatorv1.PictureRecord {
 		r := &generatorv1.PictureRecord{
 			File: fmt.Sprintf("%s/%06d.png", class.Name, index), Class: class.Name, Index: int32(index), Space: j.space.Name, Bank: j.space.Bank,
-			Word: class.Word, Embedding: embedding, Source: j.source,
+			Word: class.Word, Embedding: embedding, Source: j.source, Label: proto.Int32(int32(s.label)),
 		}
 		work = append(work, Work{Class: class.Name, Label: s.label, Index: index, Word: class.Word, Embedding: embedding})
 		records = append(records, r)

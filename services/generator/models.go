@@ -20,6 +20,9 @@ type Pipeline interface {
 	PictureSize(context.Context) (height, width int, err error)
 	SchedulerName(name string) string
 	Digest() (string, error)
+	PartDigests() (map[string]string, error)       // by folder
+	SchedulerOptions() (map[string]any, error)     // as in scheduler_config.json
+	Tokens(prompt string) (ids []int64, err error) // with marks and padding
 	Check([]diffusion.Item, diffusion.Options) error
 	Render(context.Context, []diffusion.Item, diffusion.Options) ([]diffusion.Image, error)
 	Close() error
