@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"github.com/dreamood/dreamood/internal/onnx/onnxpb"
 )
@@ -27,6 +29,11 @@ func LoadExternal(t *onnxpb.TensorProto, dir string) error {
 		return nil
 	}
 	ext := onnxpb.External{Tensor: t.Name}
+	if n, err := onnxpb.Elements(t.Dims); err != nil {
+		return fmt.Errorf("external data of tensor %q: %w", t.Name, err)
+	} else if size := DType(t.DataType).Size(); size > 0 {
+		ext.DType, ext.Bytes = onnxpb.TensorProto_DataType(t.DataType), n*int64(size)
+	}
 	for _, entry := range t.ExternalData {
 		switch entry.Key {
 		case "location":
@@ -63,6 +70,9 @@ func externalRange(ext onnxpb.External, dir string) (path string, offset, length
 	if !filepath.IsLocal(filepath.FromSlash(ext.Location)) {
 		return fail("location %q leaves the model's folder", ext.Location)
 	}
+	if strings.Contains(ext.Location, memoryMark) || strings.ContainsFunc(ext.Location, func(r rune) bool { return r == '\\' || !unicode.IsPrint(r) }) {
+		return fail("location %q is no plain path of a file", ext.Location)
+	}
 	path, err = filepath.EvalSymlinks(filepath.Join(dir, filepath.FromSlash(ext.Location)))
 	if err != nil {
 		return fail("%w", err)
@@ -87,6 +97,9 @@ func externalRange(ext onnxpb.External, dir string) (path string, offset, length
 		}
 	}
 	length = stat.Size() - offset
+	if ext.DType != 0 {
+		length = ext.Bytes
+	}
 	if ext.Length != "" {
 		if length, err = strconv.ParseInt(ext.Length, 10, 64); err != nil || length < 0 {
 			return fail("length %q is not a number of bytes", ext.Length)
@@ -95,5 +108,12 @@ func externalRange(ext onnxpb.External, dir string) (path string, offset, length
 	if offset > stat.Size() || length > stat.Size()-offset || length < 0 {
 		return fail("bytes %d+%d lie beyond the end of %s (%d bytes)", offset, length, path, stat.Size())
 	}
+	if ext.DType != 0 && length != ext.Bytes {
+		return fail("%d bytes are stored, its type and shape need %d", length, ext.Bytes)
+	}
 	return path, offset, length, nil
 }
+
+// memoryMark stands in the location of data that lies at an address of the
+// process, which ONNX Runtime would read.
+const memoryMark = "_ORT_MEM_ADDR_"

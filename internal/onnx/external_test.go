@@ -80,11 +80,14 @@ func TestHostileExternalData(t *testing.T) {
 	for location, want := range map[string]string{
 		outside:                  "leaves the model's folder",
 		"../secret":              "leaves the model's folder",
-		"":                       "leaves the model's folder",
+		"":                       "names no location",
 		"link.bin":               "out of the model's folder",
 		"none.bin":               "no such file",
 		"short.bin":              "beyond the end",
-		"*/_ORT_MEM_ADDR_/*":     "no such file",
+		"*/_ORT_MEM_ADDR_/*":     "no plain path",
+		`..\secret`:              "no plain path",
+		"a/../../secret":         "leaves the model's folder",
+		"short.bin\x00":          "no plain path",
 		".":                      "not a regular file",
 		"sub/../../../etc/hosts": "leaves the model's folder",
 	} {

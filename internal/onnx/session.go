@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -49,7 +48,7 @@ func NewSession(model []byte, cfg Config) (*Session, error) {
 // NewSessionFile loads the model at path. External data is read from the
 // model's own folder, and only from there.
 func NewSessionFile(path string, cfg Config) (*Session, error) {
-	model, err := os.ReadFile(path)
+	model, err := ReadModel(path)
 	if err == nil {
 		var s *Session
 		cfg.ExternalData = filepath.Dir(path)
@@ -67,14 +66,8 @@ func newSession(model []byte, path string, cfg Config) (*Session, error) {
 	if err := Open(""); err != nil {
 		return nil, err
 	}
-	info, err := onnxpb.Inspect(model)
+	info, err := inspect(model, cfg.ExternalData)
 	if err != nil {
-		return nil, err
-	}
-	if len(info.External) > 0 && cfg.ExternalData == "" {
-		return nil, fmt.Errorf("tensor %q has external data, but no folder for it was given", info.External[0].Tensor)
-	}
-	if err := CheckExternal(info, cfg.ExternalData); err != nil {
 		return nil, err
 	}
 	if len(info.External) == 0 {
@@ -92,7 +85,7 @@ func newSession(model []byte, path string, cfg Config) (*Session, error) {
 	}
 	err = keepSignalStack(func() error { return s.load(model, path, cfg) })
 	if err != nil {
-		return nil, err
+		return nil, explain(err, info, cfg.Provider)
 	}
 	if s.metadata, err = readMetadata(s.native); err != nil {
 		s.native.Destroy()
