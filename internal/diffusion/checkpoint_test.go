@@ -14,8 +14,11 @@ import (
 func TestGoesOnFromACheckpoint(t *testing.T) {
 	p := openTiny(t, tiny, Config{})
 	items := []Item{{Prompt: "a dog", Key: philox.Key{Seed: 3}}, {Prompt: "a photo of a dog", Key: philox.Key{Seed: 3, Index: 1}}}
-	for _, scheduler := range []string{DDIM, PLMS, PNDM} {
+	for _, scheduler := range Schedulers() {
 		opts := Options{Steps: 6, Scheduler: scheduler}
+		if scheduler == DDIM {
+			opts.Eta = 0.5
+		}
 		var all []Checkpoint
 		opts.Save = func(c Checkpoint) { all = append(all, c) }
 		want, err := p.Render(t.Context(), items, opts)

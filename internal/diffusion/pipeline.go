@@ -28,10 +28,11 @@ type Config struct {
 	// Batch is the number of pictures that are rendered together; 0 chooses by
 	// the size of the latents.
 	Batch int
-	// Noise draws the n numbers of an item's initial noise, from a standard
-	// normal distribution. It must depend on nothing but the item. nil draws
-	// them with Philox from the item's Key.
-	Noise func(item Item, n int) []float32
+	// Noise draws n numbers from a standard normal distribution, for an item:
+	// key is that of the item, with NoisePurpose for the initial noise, and with
+	// StepPurpose and the step for what a scheduler adds. They must depend on
+	// nothing but the key. nil draws them with Philox.
+	Noise func(key philox.Key, n int) []float32
 }
 
 // Item is a picture to render.
@@ -42,19 +43,27 @@ type Item struct {
 	Embedding []float32
 	// Negative is the prompt that guidance leads away from.
 	Negative string
+	// Guidance is the guidance scale of this item; 0 = Options.Guidance.
+	Guidance float64
 	// Key names the stream that the initial noise is drawn from; an empty
 	// Purpose stands for NoisePurpose.
 	Key philox.Key
+	// Latents, if set, are the initial noise, [C, h, w], in place of drawn one.
+	Latents []float32
 }
 
-// NoisePurpose is the purpose of the streams of initial noise.
-const NoisePurpose = "diffusion.noise"
+// The purposes of the streams of noise: the initial one, and that of steps.
+const (
+	NoisePurpose = "diffusion.noise"
+	StepPurpose  = "diffusion.step"
+)
 
 // Options say how items are rendered.
 type Options struct {
 	Steps     int     // 0 = 50
 	Guidance  float64 // guidance scale, 0 = 7.5; up to 1 the prompt alone is used
-	Scheduler string  // DDIM, PNDM or PLMS; "" is the model's own
+	Scheduler string  // one of Schedulers; "" is the model's own
+	Eta       float64 // η of DDIM, 0 to 1
 	// Progress, if set, is told after every U-Net call how many of all calls
 	// are done.
 	Progress func(done, total int)
@@ -83,7 +92,7 @@ const (
 type Pipeline struct {
 	dir       string
 	batch     int
-	noise     func(Item, int) []float32
+	noise     func(philox.Key, int) []float32
 	text      *TextEncoder
 	unet      *unet
 	vae       *vae
@@ -92,9 +101,7 @@ type Pipeline struct {
 
 	sizeOnce      sync.Mutex // of PictureSize
 	height, width int
-	alphasOnce    sync.Once // of alphas, for previews
-	alphas        []float64
-	colours       colours
+	colours       colours // of previews
 }
 
 // supportedClasses of model_index.json; the second and third are written by
@@ -174,12 +181,9 @@ func checkLayout(dir string) error {
 	return nil
 }
 
-func drawNoise(item Item, n int) []float32 {
-	if item.Key.Purpose == "" {
-		item.Key.Purpose = NoisePurpose
-	}
+func drawNoise(key philox.Key, n int) []float32 {
 	noise := make([]float32, n)
-	philox.Normals(noise, item.Key)
+	philox.Normals(noise, key)
 	return noise
 }
 
@@ -233,12 +237,15 @@ func (p *Pipeline) PartDigests() (map[string]string, error) {
 // Check reports every item that Render would refuse, and options that are out
 // of range.
 func (p *Pipeline) Check(items []Item, opts Options) error {
-	_, err := NewScheduler(p.scheduler, opts.Scheduler, opts.withDefaults().Steps)
-	errs := []error{err}
-	if g := opts.Guidance; !(g >= 0 && g <= 1000) {
-		errs = append(errs, fmt.Errorf("guidance %v: want 0 (default) to 1000", g))
-	}
+	_, err := p.Plan(opts)
+	errs := []error{err, checkGuidance(opts.Guidance)}
 	for i, item := range items {
+		if err := checkGuidance(item.Guidance); err != nil {
+			errs = append(errs, fmt.Errorf("item %d: %w", i, err))
+		}
+		if n := len(item.Latents); n != 0 && n != p.latentSize() {
+			errs = append(errs, fmt.Errorf("item %d: latents of %d numbers, want %d for the shape %v", i, n, p.latentSize(), p.LatentShape()))
+		}
 		if err := p.text.Check(item.prompt()); err != nil {
 			errs = append(errs, fmt.Errorf("item %d: %w", i, err))
 		}
@@ -247,6 +254,18 @@ func (p *Pipeline) Check(items []Item, opts Options) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func checkGuidance(g float64) error {
+	if !(g >= 0 && g <= 1000) {
+		return fmt.Errorf("guidance %v: want 0 (default) to 1000", g)
+	}
+	return nil
+}
+
+// Plan makes the scheduler of a rendering.
+func (p *Pipeline) Plan(opts Options) (Scheduler, error) {
+	return NewScheduler(p.scheduler, Schedule{Name: opts.Scheduler, Steps: opts.withDefaults().Steps, Eta: opts.Eta})
 }
 
 func (o Options) withDefaults() Options {
@@ -271,9 +290,13 @@ func (p *Pipeline) Render(ctx context.Context, items []Item, opts Options) ([]Im
 	}
 	opts = opts.withDefaults()
 	images := make([]Image, 0, len(items))
-	progress := newProgress(opts, p.scheduler, (len(items)+p.batch-1)/p.batch)
+	plan, err := p.Plan(opts)
+	if err != nil {
+		return nil, fmt.Errorf("render: %w", err)
+	}
+	progress := newProgress(opts, len(plan.Timesteps())*((len(items)+p.batch-1)/p.batch))
 	for batch := range slices.Chunk(items, p.batch) {
-		done, err := p.renderBatch(ctx, batch, opts, progress)
+		done, err := p.renderBatch(ctx, batch, opts, plan, progress)
 		opts.From = nil
 		opts.first += len(batch)
 		if err != nil {

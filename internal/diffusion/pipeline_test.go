@@ -39,7 +39,7 @@ type tinyVectors struct {
 }
 
 // readTiny returns the recordings, their items, and a source of their noise.
-func readTiny(t *testing.T) (tinyVectors, []Item, func(Item, int) []float32) {
+func readTiny(t *testing.T) (tinyVectors, []Item, func(philox.Key, int) []float32) {
 	t.Helper()
 	var v tinyVectors
 	readVectors(t, "tiny.json", &v)
@@ -47,7 +47,7 @@ func readTiny(t *testing.T) (tinyVectors, []Item, func(Item, int) []float32) {
 	for i, r := range v.Items {
 		items = append(items, Item{Prompt: r.Prompt, Token: r.Token, Embedding: r.Rows, Negative: r.Negative, Key: philox.Key{Index: uint64(i)}})
 	}
-	return v, items, func(item Item, n int) []float32 { return v.Items[item.Key.Index].Noise }
+	return v, items, func(key philox.Key, n int) []float32 { return v.Items[key.Index].Noise }
 }
 
 func openTiny(t *testing.T, dir string, cfg Config) *Pipeline {

@@ -39,12 +39,11 @@ func (o Options) previews(done, total int) bool {
 	return o.Preview != nil && o.PreviewEvery > 0 && done%o.PreviewEvery == 0 && done < total
 }
 
-// preview hands over what the n items of a batch are expected to become, given
-// the input of the U-Net at timestep t and its output after guidance, both
-// [≥ n, C, h, w].
-func (p *Pipeline) preview(ctx context.Context, opts Options, done, total, n int, t float64, input, output []float32) error {
+// preview hands over the n pictures of the latents that a batch is expected to
+// have in the end, [n, C, h, w].
+func (p *Pipeline) preview(ctx context.Context, opts Options, done, total int, latents []float32) error {
 	size := p.latentSize()
-	latents := p.expected(t, input[:n*size], output[:n*size])
+	n := len(latents) / size
 	method := opts.PreviewMethod
 	if method == PreviewChosen {
 		method = PreviewLinear
@@ -70,29 +69,6 @@ func (p *Pipeline) preview(ctx context.Context, opts Options, done, total, n int
 	}
 	opts.Preview(Preview{First: opts.first, Done: done, Total: total, Images: images})
 	return nil
-}
-
-// expected returns the latents x₀ that the U-Net's output stands for (Ho et
-// al. 2020, equation 15; for v Salimans and Ho 2022, appendix D). The input of
-// the U-Net is √ᾱ x₀ + √(1−ᾱ) ε under every scheduler.
-func (p *Pipeline) expected(t float64, input, output []float32) []float32 {
-	p.alphasOnce.Do(func() { p.alphas = p.scheduler.withDefaults().alphasCumprod() })
-	low := max(0, min(int(t), len(p.alphas)-1))
-	high := min(low+1, len(p.alphas)-1)
-	alpha := p.alphas[low] + (p.alphas[high]-p.alphas[low])*(t-float64(low))
-	rootA, rootB := math.Sqrt(max(alpha, 1e-6)), math.Sqrt(1-alpha)
-	a, b := 1/rootA, -rootB/rootA // epsilon
-	switch p.scheduler.withDefaults().PredictionType {
-	case "v_prediction":
-		a, b = rootA, -rootB
-	case "sample":
-		a, b = 0, 1
-	}
-	out := make([]float32, len(input))
-	for i, x := range input {
-		out[i] = float32(a*float64(x) + b*float64(output[i]))
-	}
-	return out
 }
 
 // colours is the linear map from the C numbers of a latent, and 1, to the mean

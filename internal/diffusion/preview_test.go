@@ -80,29 +80,6 @@ func TestPreviewsComeNearer(t *testing.T) {
 	}
 }
 
-// The expected latents are those that DDIM moves towards, for every kind of
-// prediction.
-func TestExpectedLatents(t *testing.T) {
-	for _, kind := range []string{"epsilon", "v_prediction", "sample"} {
-		p := &Pipeline{scheduler: SchedulerConfig{PredictionType: kind, BetaSchedule: "scaled_linear"}}
-		alphas := p.scheduler.withDefaults().alphasCumprod()
-		want, noise := []float32{0.7, -1.2, 0.1}, []float32{-0.4, 0.9, 2}
-		for _, at := range []int{0, 1, 500, 999} {
-			rootA, rootB := float32(math.Sqrt(alphas[at])), float32(math.Sqrt(1-alphas[at]))
-			input, output := make([]float32, 3), make([]float32, 3)
-			for i := range want {
-				input[i] = rootA*want[i] + rootB*noise[i]
-				output[i] = map[string]float32{"epsilon": noise[i], "v_prediction": rootA*noise[i] - rootB*want[i], "sample": want[i]}[kind]
-			}
-			for i, got := range p.expected(float64(at), input, output) {
-				if math.Abs(float64(got-want[i])) > 1e-5/float64(rootA) { // rounding of the input, enlarged
-					t.Errorf("%s at %d: %v, want %v", kind, at, got, want[i])
-				}
-			}
-		}
-	}
-}
-
 // A preview that is cancelled in the middle ends the rendering.
 func TestPreviewIsCancelled(t *testing.T) {
 	_, items, noise := readTiny(t)

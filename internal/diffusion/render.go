@@ -1,22 +1,24 @@
 package diffusion
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/dreamood/dreamood/internal/philox"
 	"github.com/dreamood/dreamood/internal/stage"
 )
 
 // renderBatch renders items together. Where the U-Net is made for one batch
 // size, a shorter batch is filled up with its last item.
-func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, progress func()) ([]Image, error) {
+func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, plan Scheduler, progress func()) ([]Image, error) {
 	n := len(items)
 	if p.unet.fixed() {
 		items = slices.Concat(items, slices.Repeat(items[n-1:], p.batch-n))
 	}
-	guided := opts.Guidance > 1
+	guided := p.guidedItems(items, opts)
 	encoded := stage.Begin(ctx, "text_encoder")
 	states, err := p.encode(ctx, items, guided)
 	if err != nil {
@@ -29,11 +31,11 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 		return nil, err
 	}
 	defer d.close()
-	latents, err := p.initialNoise(items)
+	latents, err := p.initialLatents(items, plan)
 	if err != nil {
 		return nil, err
 	}
-	calls, err := p.denoise(ctx, d, latents, guided, opts, progress)
+	calls, err := p.denoise(ctx, &batch{p: p, d: d, plan: plan, items: items, guided: guided, latents: latents}, opts, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -48,14 +50,30 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 	return images, err
 }
 
-// encode returns the text embeddings of a batch, [B, L, H], or [2B, L, H] with
-// those of the negative prompts first. Each distinct one is computed once.
-func (p *Pipeline) encode(ctx context.Context, items []Item, guided bool) ([]float32, error) {
-	var prompts []Prompt
-	if guided {
-		for _, item := range items {
-			prompts = append(prompts, Prompt{Text: item.Negative})
+// guidedItems are the indices of the items that are computed without their
+// prompt too. Where the U-Net is made for one batch size these are all, if any.
+func (p *Pipeline) guidedItems(items []Item, opts Options) []int {
+	var guided, all []int
+	for i, item := range items {
+		all = append(all, i)
+		if item.guidance(opts) > 1 {
+			guided = append(guided, i)
 		}
+	}
+	if p.unet.fixed() && len(guided) > 0 {
+		return all
+	}
+	return guided
+}
+
+func (i Item) guidance(opts Options) float64 { return cmp.Or(i.Guidance, opts.Guidance) }
+
+// encode returns the text embeddings of a batch, [G+B, L, H]: first those of
+// the negative prompts of the guided items. Each distinct one is computed once.
+func (p *Pipeline) encode(ctx context.Context, items []Item, guided []int) ([]float32, error) {
+	var prompts []Prompt
+	for _, i := range guided {
+		prompts = append(prompts, Prompt{Text: items[i].Negative})
 	}
 	for _, item := range items {
 		prompts = append(prompts, item.prompt())
@@ -85,63 +103,139 @@ func (p *Pipeline) encode(ctx context.Context, items []Item, guided bool) ([]flo
 	return states, nil
 }
 
-// initialNoise returns the latents that a batch starts from, [B, C, h, w].
-func (p *Pipeline) initialNoise(items []Item) ([]float32, error) {
-	size := p.latentSize()
-	latents := make([]float32, 0, len(items)*size)
+// initialLatents returns what a batch starts from, [B, C, h, w].
+func (p *Pipeline) initialLatents(items []Item, plan Scheduler) ([]float32, error) {
+	latents := make([]float32, 0, len(items)*p.latentSize())
 	for _, item := range items {
-		noise := p.noise(item, size)
-		if len(noise) != size {
-			return nil, fmt.Errorf("initial noise of %d numbers, want %d", len(noise), size)
+		noise := item.Latents
+		if noise == nil {
+			key := item.Key
+			key.Purpose = cmp.Or(key.Purpose, NoisePurpose)
+			var err error
+			if noise, err = p.draw(key); err != nil {
+				return nil, err
+			}
 		}
 		latents = append(latents, noise...)
+	}
+	sigma := plan.InitialSigma()
+	for i, x := range latents {
+		latents[i] = float32(sigma * float64(x))
 	}
 	return latents, nil
 }
 
-// denoise leads the latents, in place, through all timesteps, with
+func (p *Pipeline) draw(key philox.Key) ([]float32, error) {
+	noise := p.noise(key, p.latentSize())
+	if len(noise) != p.latentSize() {
+		return nil, fmt.Errorf("noise of %d numbers, want %d", len(noise), p.latentSize())
+	}
+	return noise, nil
+}
+
+// batch is what is denoised together.
+type batch struct {
+	p       *Pipeline
+	d       *denoiser
+	plan    Scheduler
+	items   []Item
+	guided  []int     // items whose first rows in d are without their prompt
+	latents []float32 // [B, C, h, w]
+}
+
+// row is that of an item in values [B, C, h, w].
+func (b *batch) row(values []float32, i int) []float32 {
+	n := b.p.latentSize()
+	return values[i*n : (i+1)*n]
+}
+
+// predict computes the model's outputs for a step, [B, C, h, w], with
 // classifier-free guidance (Ho and Salimans 2022, equation 6 as Stable
 // Diffusion scales it: 1 is no guidance).
-func (p *Pipeline) denoise(ctx context.Context, d *denoiser, latents []float32, guided bool, opts Options, progress func()) (calls unetCalls, err error) {
-	scheduler, err := NewScheduler(p.scheduler, opts.Scheduler, opts.Steps)
-	if err != nil {
-		return calls, err
+func (b *batch) predict(ctx context.Context, step int, t float64, opts Options) ([]float32, error) {
+	g := len(b.guided)
+	for r, i := range b.guided {
+		b.plan.Input(step, b.row(b.latents, i), b.row(b.d.sample.values, r))
 	}
-	n, timesteps, done := len(latents), scheduler.Timesteps(), 0
-	if opts.From != nil {
-		if err := opts.From.restore(scheduler, latents); err != nil {
+	for i := range b.items {
+		b.plan.Input(step, b.row(b.latents, i), b.row(b.d.sample.values, g+i))
+	}
+	out, err := b.d.predict(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	for r, i := range b.guided {
+		if scale := b.items[i].guidance(opts); scale > 1 {
+			guide(b.row(out, r), b.row(out, g+i), float32(scale))
+		}
+	}
+	return out[g*b.p.latentSize():], nil
+}
+
+// expected are the latents that the outputs of a step lead to, [B, C, h, w].
+func (b *batch) expected(step int, out []float32) []float32 {
+	clean := make([]float32, len(b.latents))
+	for i := range b.items {
+		b.plan.Clean(step, b.row(out, i), b.row(b.latents, i), b.row(clean, i))
+	}
+	return clean
+}
+
+// advance moves every sample by a step.
+func (b *batch) advance(samples []Trajectory, step int, out []float32) error {
+	for i, s := range samples {
+		var noise []float32
+		if b.plan.Noisy(step) {
+			key := b.items[i].Key
+			key.Purpose, key.Step = StepPurpose, uint32(step)
+			var err error
+			if noise, err = b.p.draw(key); err != nil {
+				return err
+			}
+		}
+		if err := s.Step(b.row(out, i), b.row(b.latents, i), noise); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// denoise leads the latents, in place, through all timesteps.
+func (p *Pipeline) denoise(ctx context.Context, b *batch, opts Options, progress func()) (calls unetCalls, err error) {
+	const first = 0
+	samples := make([]Trajectory, len(b.items))
+	for i := range samples {
+		if samples[i], err = b.plan.Start(first); err != nil {
 			return calls, err
 		}
-		for ; done < opts.From.Done; done++ {
+	}
+	timesteps, done := b.plan.Timesteps(), first
+	if opts.From != nil {
+		if err := opts.From.restore(samples, first, len(timesteps), b.latents); err != nil {
+			return calls, err
+		}
+		for ; done < first+opts.From.Done; done++ {
 			progress()
 		}
 	}
-	for i := done; i < len(timesteps); i++ {
-		t := timesteps[i]
-		copy(d.sample.values, latents)
-		if guided {
-			copy(d.sample.values[n:], latents)
-		}
+	for step := done; step < len(timesteps); step++ {
 		began := time.Now()
-		out, err := d.predict(ctx, t)
+		out, err := b.predict(ctx, step, timesteps[step], opts)
 		if err != nil {
 			return calls, err
 		}
 		calls.count, calls.busy = calls.count+1, calls.busy+time.Since(began)
-		if guided {
-			out = guide(out[:n], out[n:], float32(opts.Guidance))
-		}
-		if opts.previews(i+1, len(timesteps)) {
-			if err := p.preview(ctx, opts, i+1, len(timesteps), n/p.latentSize(), float64(t), d.sample.values, out); err != nil {
-				return calls, err
+		if calls := step + 1 - first; opts.previews(calls, len(timesteps)-first) {
+			if err := p.preview(ctx, opts, calls, len(timesteps)-first, b.expected(step, out)); err != nil {
+				return unetCalls{}, err
 			}
 		}
-		if err := scheduler.Step(out, t, latents); err != nil {
+		if err := b.advance(samples, step, out); err != nil {
 			return calls, err
 		}
 		progress()
-		if opts.Save != nil && i+1 < len(timesteps) {
-			opts.Save(checkpointOf(scheduler, i+1, latents))
+		if opts.Save != nil && step+1 < len(timesteps) {
+			opts.Save(checkpointOf(samples, step+1-first, b.latents))
 		}
 	}
 	return calls, nil
@@ -153,27 +247,20 @@ type unetCalls struct {
 	busy  time.Duration
 }
 
-// guide moves the prediction without the prompt towards the one with it by the
-// guidance scale; the result is in the memory of the former.
-func guide(without, with []float32, scale float32) []float32 {
+// guide moves the prediction with the prompt, in place, away from the one
+// without it.
+func guide(without, with []float32, scale float32) {
 	for i, u := range without {
-		without[i] = u + float32(scale*(with[i]-u))
+		with[i] = u + float32(scale*(with[i]-u))
 	}
-	return without
 }
 
 // newProgress returns what is called after every U-Net call.
-func newProgress(opts Options, config SchedulerConfig, batches int) func() {
-	if opts.Progress == nil {
-		return func() {}
-	}
-	s, err := NewScheduler(config, opts.Scheduler, opts.Steps)
-	if err != nil { // refused by Check before
-		return func() {}
-	}
-	done, total := 0, batches*len(s.Timesteps())
+func newProgress(opts Options, total int) func() {
+	done := 0
 	return func() {
-		done++
-		opts.Progress(done, total)
+		if done++; opts.Progress != nil {
+			opts.Progress(done, total)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,7 @@ type unet struct {
 	states   [2]int64 // L, H of encoder_hidden_states
 
 	sample, timestep, hidden, out onnx.IO
+	widened                       bool // timestep is made float32 when the graph is loaded
 
 	mu       sync.Mutex
 	sessions map[int]*onnx.Session // by batch size where shapes are fixed, else 0
@@ -91,6 +93,15 @@ func (u *unet) describe(config unetConfig) error {
 	if len(u.sample.Shape) != 4 || len(u.timestep.Shape) > 1 || len(u.hidden.Shape) != 3 {
 		return fmt.Errorf("want sample of rank 4, timestep of rank 0 or 1, encoder_hidden_states of rank 3, got %v", inputs)
 	}
+	if kind := u.timestep.DType; kind == onnx.Int64 || kind == onnx.Int32 {
+		model, err := onnxpb.Unmarshal(data)
+		if err != nil {
+			return err
+		}
+		if u.widened = widenTimestep(model, u.timestep.Name); u.widened {
+			u.timestep.DType = onnx.Float32
+		}
+	}
 	size := func(declared int64, configured int) int {
 		if declared > 0 {
 			return int(min(declared, 1<<30))
@@ -139,7 +150,8 @@ func (u *unet) session(batch int) (*onnx.Session, error) {
 
 func (u *unet) load(cfg onnx.Config) (*onnx.Session, error) {
 	half := u.timestep.DType == onnx.Float16 || u.timestep.DType == onnx.BFloat16
-	if !half || len(u.timestep.Shape) > 0 {
+	half = half && len(u.timestep.Shape) == 0
+	if !half && !u.widened {
 		return onnx.NewSessionFile(u.path, cfg)
 	}
 	data, err := os.ReadFile(u.path)
@@ -147,8 +159,12 @@ func (u *unet) load(cfg onnx.Config) (*onnx.Session, error) {
 		return nil, err
 	}
 	model, err := onnxpb.Unmarshal(data)
-	if err == nil {
+	switch {
+	case err != nil:
+	case half:
 		err = widenScalar(model, u.timestep.Name)
+	default:
+		widenTimestep(model, u.timestep.Name)
 	}
 	if err == nil {
 		data, err = onnxpb.Marshal(model)
@@ -208,7 +224,7 @@ func (u *unet) denoiser(states []float32) (*denoiser, error) {
 
 // predict computes the output for the latents in d.sample.values at timestep t
 // and returns d.out.values.
-func (d *denoiser) predict(ctx context.Context, t int) ([]float32, error) {
+func (d *denoiser) predict(ctx context.Context, t float64) ([]float32, error) {
 	timestep, err := d.timestep(t)
 	if err != nil {
 		return nil, err
@@ -223,7 +239,7 @@ func (d *denoiser) predict(ctx context.Context, t int) ([]float32, error) {
 		map[string]*onnx.Tensor{d.u.sample.Name: d.sample.tensor, d.u.hidden.Name: d.hidden.tensor, name: timestep},
 		map[string]*onnx.Tensor{d.u.out.Name: d.out.tensor})
 	if err != nil {
-		return nil, fmt.Errorf("%s: timestep %d: %w", d.u.path, t, err)
+		return nil, fmt.Errorf("%s: timestep %v: %w", d.u.path, t, err)
 	}
 	d.out.pull()
 	return d.out.values, nil
@@ -231,7 +247,7 @@ func (d *denoiser) predict(ctx context.Context, t int) ([]float32, error) {
 
 // timestep makes the input of that name as the graph wants it: a scalar or a
 // vector, which has one element unless its length is fixed.
-func (d *denoiser) timestep(t int) (*onnx.Tensor, error) {
+func (d *denoiser) timestep(t float64) (*onnx.Tensor, error) {
 	n := int64(1)
 	shape := d.u.timestep.Shape
 	if len(shape) == 1 {
@@ -241,7 +257,11 @@ func (d *denoiser) timestep(t int) (*onnx.Tensor, error) {
 	if n > maxConfigFile {
 		return nil, fmt.Errorf("%s: timestep of length %d", d.u.path, n)
 	}
-	switch kind := d.u.timestep.DType; kind {
+	kind := d.u.timestep.DType
+	if (kind == onnx.Int64 || kind == onnx.Int32) && t != math.Trunc(t) {
+		return nil, fmt.Errorf("%s: its timesteps are whole numbers, and this schedule visits %v: choose another scheduler, or timestep_spacing leading or trailing", d.u.path, t)
+	}
+	switch kind {
 	case onnx.Int64:
 		return onnx.NewInt64(slices.Repeat([]int64{int64(t)}, int(n)), shape...)
 	case onnx.Int32:

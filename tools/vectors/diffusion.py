@@ -4,7 +4,6 @@
 
 Writes into the folder `out`:
   tokenizer.json        prompts and the ids of transformers' CLIPTokenizer
-  scheduler.json        samples after every step of diffusers' DDIM and PNDM schedulers
   tiny/                 a random Stable Diffusion pipeline as ONNX in the Diffusers layout,
                         with the given tokenizer
   tiny.json             pictures that PyTorch and diffusers make of the tiny pipeline
@@ -14,7 +13,6 @@ float arrays are little-endian float32.
 """
 import base64
 import json
-import math
 import os
 import shutil
 import sys
@@ -96,55 +94,7 @@ def change(path, changes):
         json.dump(value, f)
 
 
-# --- schedulers --------------------------------------------------------------
-
 BASE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
-SCHEDULES = [
-    ("ddim", dict(set_alpha_to_one=False, clip_sample=False), 50),
-    ("ddim", dict(prediction_type="v_prediction", set_alpha_to_one=False, clip_sample=False), 50),
-    ("ddim", dict(prediction_type="sample", clip_sample=False), 50),
-    ("ddim", dict(beta_schedule="linear", beta_start=0.0001, beta_end=0.02, steps_offset=0), 50),
-    ("ddim", dict(clip_sample=True, clip_sample_range=0.7), 20),
-    ("ddim", dict(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, steps_offset=0), 50),
-    ("ddim", dict(timestep_spacing="linspace", clip_sample=False), 50),
-    ("ddim", dict(timestep_spacing="trailing", clip_sample=False), 50),
-    ("ddim", dict(timestep_spacing="trailing", clip_sample=False), 16),
-    ("ddim", dict(timestep_spacing="trailing", prediction_type="v_prediction", clip_sample=False, rescale_betas_zero_snr=True), 30),
-    ("ddim", dict(clip_sample=False), 7),
-    ("ddim", dict(clip_sample=False), 1),
-    ("pndm", dict(skip_prk_steps=True), 50),
-    ("pndm", dict(skip_prk_steps=True, set_alpha_to_one=True, prediction_type="v_prediction"), 50),
-    ("pndm", dict(skip_prk_steps=True, timestep_spacing="linspace"), 50),
-    ("pndm", dict(skip_prk_steps=True, timestep_spacing="trailing"), 50),
-    ("pndm", dict(skip_prk_steps=True), 2),
-    ("pndm", dict(skip_prk_steps=False), 50),
-    ("pndm", dict(skip_prk_steps=False, prediction_type="v_prediction", beta_schedule="linear"), 20),
-    ("pndm", dict(skip_prk_steps=False), 4),
-]
-CLASSES = {"ddim": DDIMScheduler, "pndm": PNDMScheduler}
-
-
-def record_schedulers(out):
-    start = np.random.default_rng(7).standard_normal(6).astype("f")
-    cases = []
-    for name, options, steps in SCHEDULES:
-        s = CLASSES[name].from_config({**BASE, **options})
-        s.set_timesteps(steps)
-        x = torch.from_numpy(start.copy())
-        samples = []
-        for t in s.timesteps:
-            output = torch.from_numpy(model(x.numpy(), int(t)))
-            kw = {"eta": 0.0} if name == "ddim" else {}
-            x = s.step(output, t, x, **kw).prev_sample
-            samples.append(x.numpy())
-        cases.append({"config": {"_class_name": CLASSES[name].__name__, **BASE, **options}, "steps": steps,
-                      "timesteps": s.timesteps.tolist(), "samples": floats(np.stack(samples))})
-    write(os.path.join(out, "scheduler.json"), {"start": floats(start), "cases": cases})
-
-
-def model(x, t):
-    """A cheap stand-in for a U-Net, in float64, rounded to float32."""
-    return (0.8 * np.sin(1.7 * x.astype("d") + t / 300) + 0.1 * x.astype("d")).astype("f")
 
 
 # --- a tiny pipeline -----------------------------------------------------------
@@ -303,7 +253,6 @@ def main():
     src, out = args["tokenizer"], args.get("out", "internal/diffusion/testdata")
     os.makedirs(out, exist_ok=True)
     record_tokenizer(src, out)
-    record_schedulers(out)
     record_pipeline(src, out)
 
 
