@@ -6,7 +6,7 @@ import "encoding/json"
 // defaults, under the names of scheduler_config.json. Options that are left to
 // the scheduler's class are absent.
 func (p *Pipeline) SchedulerOptions() (map[string]any, error) {
-	data, err := json.Marshal(p.scheduler.withDefaults())
+	data, err := json.Marshal(p.scheduler.withDefaults(p.scheduler.ownName()))
 	if err != nil {
 		return nil, err
 	}

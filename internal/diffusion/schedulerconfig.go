@@ -86,6 +86,17 @@ func (e *extended) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// MarshalJSON writes what Python would, infinities in quotes.
+func (e extended) MarshalJSON() ([]byte, error) {
+	switch {
+	case !e.set:
+		return []byte("null"), nil
+	case math.IsInf(e.value, 0):
+		return json.Marshal(map[bool]string{true: "Infinity", false: "-Infinity"}[e.value > 0])
+	}
+	return json.Marshal(e.value)
+}
+
 // ReadSchedulerConfig reads a scheduler_config.json. Whether all of it is
 // supported depends on the scheduler that is chosen: see NewScheduler.
 func ReadSchedulerConfig(path string) (SchedulerConfig, error) {
