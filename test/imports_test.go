@@ -28,7 +28,7 @@ var transport = []string{"service.go", "config.go", "server.go", "admit.go", "se
 var translating = map[string][]string{
 	"embedder":  {"bank.go"},
 	"sampler":   {"bank.go", "source.go", "sets.go", "shard.go"},
-	"generator": {"job.go", "shard.go", "record.go"},
+	"generator": {"job.go", "live.go", "shard.go", "record.go"},
 	"trainer":   {"outliers.go", "convert.go"},
 }
 

@@ -177,14 +177,14 @@ func (f *fake) StreamScores(stream trainerv1.TrainerService_StreamScoresServer) 
 	}
 }
 
-// start serves f and returns how to dial it.
-func (f *fake) start(t *testing.T) func(string) (*grpc.ClientConn, error) {
+// start serves f and returns how to dial it; generator takes its place in that role.
+func (f *fake) start(t *testing.T, generator generatorv1.GeneratorServiceServer) func(string) (*grpc.ClientConn, error) {
 	t.Helper()
 	server := rpc.NewServer(rpc.Config{DrainTimeout: time.Second}, zap.NewNop())
 	runv1.RegisterRunServiceServer(server, f)
 	embedderv1.RegisterEmbedderServiceServer(server, f)
 	samplerv1.RegisterSamplerServiceServer(server, &f.samples)
-	generatorv1.RegisterGeneratorServiceServer(server, f)
+	generatorv1.RegisterGeneratorServiceServer(server, generator)
 	trainerv1.RegisterTrainerServiceServer(server, f)
 	local := rpc.NewLocal()
 	server.Start(local)
@@ -204,10 +204,16 @@ type result struct {
 // typed runs a command line against the fake.
 func (f *fake) typed(t *testing.T, args ...string) result {
 	t.Helper()
+	return f.typedAs(t, f, args...)
+}
+
+// typedAs is typed with another generator.
+func (f *fake) typedAs(t *testing.T, generator generatorv1.GeneratorServiceServer, args ...string) result {
+	t.Helper()
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	code := run(ctx, args, &out, &errs, f.start(t))
+	code := run(ctx, args, &out, &errs, f.start(t, generator))
 	return result{code, out.String(), errs.String()}
 }
 

@@ -79,7 +79,7 @@ func TestInterruptDetachesAndSaysHowToGoOn(t *testing.T) {
 		return stream.Context().Err()
 	}}}
 	var out, errs bytes.Buffer
-	code := run(ctx, append(imagine, "--server", "elsewhere:1"), &out, &errs, f.start(t))
+	code := run(ctx, append(imagine, "--server", "elsewhere:1"), &out, &errs, f.start(t, f))
 	result{code, out.String(), errs.String()}.wants(t, exitDetached,
 		"the run goes on", "dreamood runs watch r1 --server elsewhere:1", "dreamood runs cancel r1 --server elsewhere:1")
 }

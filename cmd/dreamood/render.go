@@ -18,6 +18,7 @@ type RenderCmd struct {
 
 	SamplingFlags  `embed:""`
 	RenderingFlags `embed:""`
+	PreviewFlags   `embed:""`
 }
 
 // Help teaches the command.
@@ -25,7 +26,8 @@ func (RenderCmd) Help() string {
 	return `Samples, renders and writes pictures as they are made; nothing is kept on the server.
 
     dreamood render --space cifar10 --class dog --count 16 --out out/dogs
-    dreamood render --space cifar10 --class dog --count 16 --out out/dog-words --source words`
+    dreamood render --space cifar10 --class dog --count 16 --out out/dog-words --source words
+    dreamood render --space cifar10 --class dog --count 16 --out out/dogs --preview out/watch --preview-every 2`
 }
 
 // Run renders the pictures.
@@ -40,15 +42,31 @@ func (c *RenderCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	stream, err := generator.RenderOutliers(ctx, &generatorv1.RenderOutliersRequest{
+	q := &generatorv1.RenderOutliersRequest{
 		Space: space, Class: c.Class, Count: c.Count, Offset: c.Offset,
 		Sampling: c.SamplingFlags.message(), Rendering: c.RenderingFlags.message(), Source: c.RenderingFlags.source(),
-	})
+	}
+	if err := c.PreviewFlags.request(q); err != nil {
+		return err
+	}
+	shown, err := c.PreviewFlags.open()
+	if err != nil {
+		return err
+	}
+	defer shown.close()
+	stream, err := generator.RenderOutliers(ctx, q)
 	if err != nil {
 		return err
 	}
 	return s.export("render "+c.Class, c.Out, c.Force, int(c.Count), func() (*generatorv1.Picture, error) {
-		answer, err := stream.Recv()
-		return answer.GetPicture(), err
+		for {
+			answer, err := stream.Recv()
+			if err != nil || answer.GetPreview() == nil {
+				return answer.GetPicture(), err
+			}
+			if err := shown.add(answer.GetPreview()); err != nil {
+				return nil, err
+			}
+		}
 	})
 }

@@ -46,6 +46,8 @@ type ServeCmd struct {
 	QuotaRuns   int `env:"DREAMOOD_QUOTA_RUNS" placeholder:"N" help:"How many unfinished runs a client may have (default: as many as it likes). The same for every process of a mesh."`
 	QuotaShards int `env:"DREAMOOD_QUOTA_SHARDS" placeholder:"N" help:"How many shards that are not done a client's runs may have together (default: as many as it likes). The same for every process of a mesh."`
 
+	LimitFlags `embed:"" group:"limits"`
+
 	Provider string `default:"cpu" enum:"cpu,openvino,cuda" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino or cuda (default cpu). dreamood doctor names what is there."`
 	Threads  int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
 }
@@ -118,7 +120,7 @@ func (c *ServeCmd) config(credentials rpc.Credentials, tracing trace.TracerProvi
 		Target: c.Target, Data: c.Data, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
 		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
 		Version: version, Metrics: c.Metrics, Tracing: tracing, DrainDelay: c.DrainDelay, DrainTimeout: c.DrainTimeout,
-		QuotaRuns: c.QuotaRuns, QuotaShards: c.QuotaShards,
+		QuotaRuns: c.QuotaRuns, QuotaShards: c.QuotaShards, Limits: c.LimitFlags.limits(),
 	}
 }
 

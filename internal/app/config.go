@@ -13,7 +13,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/dreamood/dreamood/internal/rpc"
+	"github.com/dreamood/dreamood/services/generator"
 )
+
+// Limits are the generator's caps.
+type Limits = generator.Limits
 
 // Targets are what a process can be.
 var Targets = []string{"all", "embedder", "sampler", "generator", "trainer"}
@@ -32,6 +36,8 @@ type Config struct {
 	Generator  string   // address of the generator; "" = in this process
 	Provider   string   // "cpu", "openvino" or "cuda"; "" = cpu
 	Threads    int      // of one model run; 0 = all CPUs
+
+	Limits Limits // of what one request to the generator may ask for
 
 	QuotaRuns   int // runs of one owner that have not ended; 0 = no quota
 	QuotaShards int // shards of one owner that are not done; 0 = no quota
@@ -115,6 +121,9 @@ func (c Config) Validate() error {
 	}
 	if c.Threads < 0 || c.Threads > 16*runtime.NumCPU() {
 		bad("--threads %d: want 0 (all CPUs) to %d", c.Threads, 16*runtime.NumCPU())
+	}
+	if err := c.Limits.Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := c.Credentials.Validate(); err != nil {
 		errs = append(errs, err)

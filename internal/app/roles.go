@@ -64,7 +64,7 @@ func (a *App) build() error {
 			if err != nil {
 				return nil, err
 			}
-			g, err := generator.New(generator.Config{Models: a.cfg.Models, Checkpoints: checkpoints, Version: a.cfg.Version, Pipeline: diffusion.Config{ONNX: engine}}, generator.Deps{
+			g, err := generator.New(generator.Config{Models: a.cfg.Models, Checkpoints: checkpoints, Version: a.cfg.Version, Pipeline: diffusion.Config{ONNX: engine}, Limits: a.cfg.Limits}, generator.Deps{
 				Runs: a.runs, Catalog: a.catalog, Blobs: a.blobs, Log: a.log,
 				Embedder: embedderv1.NewEmbedderServiceClient(e), Sampler: samplerv1.NewSamplerServiceClient(s),
 			})

@@ -59,14 +59,15 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 func (s *Service) checkFields(q *generatorv1.RenderSetRequest) error {
 	var c fault.Checks
 	c.That(ood.ValidID(q.SetId), "set_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.SetId)
-	c.That(q.PerClass >= 1 && q.PerClass <= maxPerClass, "per_class", "%d; want 1 to %d", q.PerClass, maxPerClass)
+	most := s.cfg.Limits.PerClass
+	c.That(q.PerClass >= 1 && int(q.PerClass) <= most, "per_class", "%d; this server allows 1 to %d", q.PerClass, most)
 	if _, err := ood.Spaces.ID(q.Space); err != nil {
 		c.Add("space", "%v", err)
 	}
 	c.That(q.Gate == nil, "gate", "this version has none yet")
 	c.That(!q.ValidateOnly, "validate_only", "this version has no estimate yet")
-	_, err := decodingOf(q.Rendering, s.cfg.Model)
-	return fault.Join(c.Err(), err)
+	decoding, err := decodingOf(q.Rendering, s.cfg.Model)
+	return fault.Join(c.Err(), err, s.cfg.Limits.check(decoding))
 }
 
 // admit refuses what cannot work, before anything is queued: a taken id, a model that is not there, settings of the
@@ -77,6 +78,9 @@ func (s *Service) admit(ctx context.Context, q *generatorv1.RenderSetRequest, sp
 	}
 	model, err := s.model(space, d)
 	if err != nil {
+		return err
+	}
+	if err := s.cfg.Limits.fits(ctx, model, d.Model); err != nil {
 		return err
 	}
 	for _, class := range space.Classes {

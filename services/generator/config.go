@@ -17,6 +17,7 @@ type Config struct {
 	Workers   int    // shards rendered at once; default 1: one picture batch fills the CPU or GPU
 	ShardSize int    // pictures per shard, when a set is not so large that it needs larger ones; 0: by measured speed
 	Pipeline  diffusion.Config
+	Limits    Limits
 
 	Version     string // of the program, that records name
 	Checkpoints string // folder of what shards under way have; "" keeps nothing
@@ -29,6 +30,7 @@ func (c Config) withDefaults() Config {
 	if c.Workers == 0 {
 		c.Workers = 1
 	}
+	c.Limits = c.Limits.withDefaults()
 	return c
 }
 
@@ -43,7 +45,7 @@ func (c Config) validate() error {
 	if c.ShardSize < 0 {
 		errs = append(errs, fmt.Errorf("shard size: %d; want 0 or more", c.ShardSize))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Limits.Validate())...)
 }
 
 // Defaults of Rendering, see generator.proto.

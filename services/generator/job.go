@@ -29,6 +29,9 @@ type job struct {
 	sampling *samplerv1.Sampling
 	source   generatorv1.Source
 	given    []*generatorv1.EmbeddingValues // in place of sampled ones
+
+	turn    func(ctx context.Context, pictures int) (done func(rendered bool), err error) // before every batch; nil: at once
+	preview *previewing                                                                   // nil: none
 }
 
 // each renders the segments and hands over every picture in order. report is told how many pictures, counted in parts,
@@ -58,11 +61,11 @@ func (j job) each(ctx context.Context, segments []segment, kept *progress, repor
 		batch := work[done:min(done+j.model.Batch(), len(work))]
 		pictures, whole := kept.pictures(done, len(batch))
 		if !whole {
-			pictures, err = Render(ctx, j.model, batch, j.decoding, func(step, of int) {
+			pictures, err = j.batch(ctx, batch, diffusion.Options{From: kept.from(), Save: kept.step(), Progress: func(step, of int) {
 				if report != nil {
 					report(float64(done) + float64(len(batch))*float64(step)/float64(of))
 				}
-			}, kept.from(), kept.step())
+			}})
 			if err != nil {
 				kept.interrupted(ctx)
 				return err

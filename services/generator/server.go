@@ -16,11 +16,7 @@ import (
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
 
-const (
-	maxCount    = 1000    // pictures of one RenderOutliers
-	maxPerClass = 100_000 // pictures per class of one set
-	maxShards   = 512     // shards of one run
-)
+const maxShards = 512 // of one run
 
 // space asks the embedder for a space.
 func (s *Service) space(ctx context.Context, name string) (*embedderv1.Space, error) {
@@ -50,22 +46,29 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 	if err != nil {
 		return err
 	}
-	given := len(q.Embeddings)
+	given, most := len(q.Embeddings), s.cfg.Limits.Pictures
 	var c fault.Checks
 	label := slices.IndexFunc(space.Classes, func(c *embedderv1.SpaceClass) bool { return c.Name == q.Class })
 	c.That(label >= 0, "class", "%s has no class %q; it has %s", q.Space, q.Class, classNames(space))
-	c.That(given > 0 || q.Count >= 1 && q.Count <= maxCount, "count", "%d; want 1 to %d; larger wishes go to RenderSet", q.Count, maxCount)
-	c.That(given <= maxCount, "embeddings", "%d; at most %d", given, maxCount)
+	c.That(given > 0 || q.Count >= 1 && int(q.Count) <= most, "count", "%d; this server allows 1 to %d; larger wishes go to RenderSet", q.Count, most)
+	c.That(given <= most, "embeddings", "%d; this server allows at most %d", given, most)
 	c.That(q.Offset >= 0, "offset", "%d; want 0 or more", q.Offset)
 	for i, e := range q.Embeddings {
 		c.That(len(e.Values) == int(space.Dimension), fmt.Sprintf("embeddings[%d]", i), "has %d values; want %d", len(e.Values), space.Dimension)
 	}
 	decoding, derr := decodingOf(q.Rendering, cmp.Or(space.Model, s.cfg.Model))
-	if err := fault.Join(c.Err(), derr); err != nil {
+	watch, perr := previewingOf(q)
+	if err := fault.Join(c.Err(), derr, perr, s.cfg.Limits.check(decoding)); err != nil {
 		return err
 	}
 	model, err := s.model(space, decoding)
 	if err != nil {
+		return err
+	}
+	if err := s.cfg.Limits.fits(ctx, model, decoding.Model); err != nil {
+		return err
+	}
+	if err := checkPrompt(model, decoding, space.Classes[label].Word); err != nil {
 		return err
 	}
 	j := job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source)}
@@ -73,9 +76,12 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 	if given > 0 {
 		n, j.given = given, q.Embeddings
 	}
-	return j.each(ctx, []segment{{label: label, first: int(q.Offset), count: n}}, nil, nil, func(p *generatorv1.Picture) error {
-		return stream.Send(&generatorv1.RenderOutliersResponse{Picture: p})
-	})
+	t, err := s.queue.admit(ctx, n, model.Batch(), decoding.evaluations())
+	if err != nil {
+		return err
+	}
+	defer t.leave()
+	return j.live(ctx, t, label, int(q.Offset), n, watch, stream.Send)
 }
 
 // RenderSet checks the request and queues it in shards.

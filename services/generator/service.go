@@ -44,6 +44,7 @@ type Service struct {
 	deps   Deps
 	sets   catalog.Typed[*generatorv1.Set]
 	models *models
+	queue  *queue // of RenderOutliers
 }
 
 // New checks the configuration and makes the role. Models are loaded when they are first needed.
@@ -55,7 +56,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Open == nil {
 		deps.Open = func(dir string) (Pipeline, error) { return diffusion.Open(dir, cfg.Pipeline) }
 	}
-	s := &Service{cfg: cfg, deps: deps, models: newModels(cfg.Models, deps.Open)}
+	s := &Service{cfg: cfg, deps: deps, models: newModels(cfg.Models, deps.Open), queue: newQueue(cfg.Limits)}
 	s.sets = catalog.NewTyped(deps.Catalog, ood.Sets, func() *generatorv1.Set { return &generatorv1.Set{} })
 	return s, nil
 }

@@ -35,11 +35,11 @@ func decodingOf(q *generatorv1.Rendering, model string) (Decoding, error) {
 		d.Seed = 1
 	}
 	var c fault.Checks
-	c.That(d.Steps >= 1 && d.Steps <= 1000, "rendering.steps", "%d; want 1 to 1000", d.Steps)
-	c.That(d.Guidance >= 1 && d.Guidance <= 30 && !math.IsNaN(d.Guidance), "rendering.guidance", "%g; want 1 (none) to 30", d.Guidance)
+	c.That(d.Steps >= 1 && d.Steps <= maxSteps, "rendering.steps", "%d; want 1 to %d", d.Steps, maxSteps)
+	c.That(d.Guidance >= 1 && d.Guidance <= maxGuidance && !math.IsNaN(d.Guidance), "rendering.guidance", "%g; want 1 (none) to %d", d.Guidance, maxGuidance)
 	c.That(slices.Contains(schedulers, d.Scheduler), "rendering.scheduler", "%q; want ddim, pndm, plms or nothing", d.Scheduler)
 	c.That(strings.Count(d.Prompt, "{}") == 1, "rendering.prompt", "%q must hold {} once, where the class's word stands", d.Prompt)
-	c.That(len(d.Prompt) <= 1000, "rendering.prompt", "%d bytes; at most 1000", len(d.Prompt))
+	c.That(len(d.Prompt) <= maxPrompt, "rendering.prompt", "%d bytes; at most %d", len(d.Prompt), maxPrompt)
 	return d, c.Err()
 }
 
