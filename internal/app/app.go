@@ -30,6 +30,9 @@ import (
 	"github.com/dreamood/dreamood/services/generator"
 )
 
+// surrenderWait bounds how long a process that has to end tries to give back its shards.
+const surrenderWait = 5 * time.Second
+
 // role is what a process runs: a gRPC service and a worker.
 type role interface {
 	Register(grpc.ServiceRegistrar)
@@ -236,8 +239,8 @@ func (a *App) retire() {
 // given back to the queue, calls under way end, then the connections and stores are closed. It returns the error of the
 // role that failed, if one did.
 //
-// Work that does not return within Config.DrainTimeout is left alone, with everything that it may use: the process has to
-// end, and the queue takes it for dead.
+// Work that does not return within Config.DrainTimeout is left alone, with everything that it may use: its shards are
+// given back all the same, and the process has to end.
 func (a *App) Close() error {
 	a.retire()
 	var err error
@@ -249,8 +252,11 @@ func (a *App) Close() error {
 		select {
 		case err = <-returned:
 		case <-time.After(a.cfg.DrainTimeout):
+			ctx, cancel := context.WithTimeout(context.Background(), surrenderWait)
+			defer cancel()
+			given := a.runs.Surrender(ctx)
 			a.servers, a.runs, a.closers = nil, nil, nil
-			return fmt.Errorf("work did not return within %s of the stop; it goes to another process when its lease runs out", a.cfg.DrainTimeout)
+			return fmt.Errorf("work did not return within %s of the stop; %d shards of it are given back and count no attempt", a.cfg.DrainTimeout, given)
 		}
 	}
 	for _, s := range a.servers {

@@ -30,12 +30,14 @@ func (a *attempt) hold(ctx context.Context, task *Task) (workCtx context.Context
 	active, inactive := a.s.begin(a.w.Kind)
 	task.Touch()
 	l := &lease{attempt: a, task: task, cancel: cancel, activity: active, pace: pace(&a.run)}
+	a.s.leases.Store(l, true)
 	held, stop := context.WithCancel(context.WithoutCancel(ctx)) // a shutdown does not end the lease, the work's return does
 	var keeper sync.WaitGroup
 	keeper.Go(func() { l.keep(held) })
 	return workCtx, sync.OnceFunc(func() {
 		stop()
 		keeper.Wait()
+		a.s.leases.Delete(l)
 		inactive()
 		cancel(nil)
 	})

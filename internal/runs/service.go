@@ -30,6 +30,7 @@ type Service struct {
 	tracer  trace.Tracer
 	observe Observer
 	active  sync.Map // *activity of every attempt under way
+	leases  sync.Map // *lease of every attempt under way
 
 	born time.Time // sets the beat of progress reports; another one in each process
 
