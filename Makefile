@@ -43,7 +43,7 @@ parity-check: ## The second half of parity, on what a test run with DREAMOOD_PAR
 .PHONY: chaos
 chaos: ## Kill processes and the NATS server at every point of the protocol, cut a cluster, fill disks: RECORD= the figures
 	@mkdir -p out
-	@DREAMOOD_CHAOS=$(abspath $(or $(RECORD),out/chaos.json)) $(GO) test -count 1 -timeout 40m -parallel 8 -skip TestSoak ./test/chaos
+	@DREAMOOD_CHAOS=$(abspath $(or $(RECORD),out/chaos.json)) $(GO) test -count 1 -timeout 70m -parallel 8 -skip TestSoak ./test/chaos
 
 .PHONY: soak
 soak: ## Half an hour with workers that come and go: RECORD= its curves, and a picture of them beside

@@ -55,30 +55,6 @@ func TestZombieProcess(t *testing.T) {
 	w.passes(w.part.Script)
 }
 
-// TestPoison lets a shard kill every process that takes it, beside runs that have nothing to do with it.
-func TestPoison(t *testing.T) {
-	t.Parallel()
-	cfg := quick
-	cfg.MaxAttempts = 3
-	w := newWorld(t, cfg)
-	w.part.Slots = 1 // what dies with a process besides loses an attempt, too
-	w.part.Script = []play{
-		{Name: "before", Shards: 2, End: runs.Succeeded}, {Name: "poison", Shards: 2, Fate: "die", End: runs.Failed},
-		{Name: "after", Shards: 3, End: runs.Succeeded},
-	}
-	first, second := w.keep("worker"), w.keep("worker")
-	w.finish(w.start("client"))
-	if deaths := first() + second(); deaths != cfg.MaxAttempts {
-		t.Errorf("%d processes have died of the poison, want %d", deaths, cfg.MaxAttempts)
-	}
-	w.start("worker") // takes what the killed ones held
-	w.passes(w.part.Script)
-	run, err := w.runs.Get(t.Context(), w.id("poison"))
-	if err != nil || run.Failure == nil || !strings.Contains(run.Failure.Message, "attempt 3 of 3 never came back") {
-		t.Errorf("%+v, %v", run.Failure, err)
-	}
-}
-
 // TestClocksJump has processes whose clocks are hours off and jump all the time. Leases, order and claims do not
 // depend on clocks.
 func TestClocksJump(t *testing.T) {

@@ -61,6 +61,7 @@ func TestKills(t *testing.T) {
 		t.Run(k.name(), func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
+			records.begin(k)
 			s := &stage{world: newWorld(t, quick), killing: k, plays: script}
 			h := fnv.New64a()
 			_, _ = h.Write([]byte(k.name()))

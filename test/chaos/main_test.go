@@ -13,6 +13,8 @@
 package chaos
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"strconv"
@@ -27,7 +29,11 @@ func TestMain(m *testing.M) {
 	if role == "" {
 		goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 			if path := os.Getenv("DREAMOOD_CHAOS"); strings.HasSuffix(path, ".json") {
-				if err := records.write(path); err != nil {
+				var err error
+				if flag.Lookup("test.run").Value.String() == "" { // all of it
+					err = records.complete()
+				}
+				if err = errors.Join(err, records.write(path)); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					code = 1
 				}

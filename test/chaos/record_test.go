@@ -51,6 +51,9 @@ type record struct {
 	Seconds  float64           `json:"seconds"` // of all worlds, many at a time
 	Points   map[string]*tally `json:"points"`
 	Others   []other           `json:"others"`
+
+	Unhit   []string `json:"points_without_every_kill"`
+	Unended []string `json:"worlds_without_an_end"` // that failed before they could be judged: count them as lost
 }
 
 // other is a test without a point.
@@ -73,10 +76,18 @@ func (r *record) sum(v verdict, took time.Duration, plays int) {
 	r.Seconds += took.Seconds()
 }
 
+// begin notes a world that has no end yet.
+func (r *record) begin(k killing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Unended = append(r.Unended, k.name())
+}
+
 // killing notes the world of a kill. What it came to is noted at the point that it was about.
 func (r *record) killing(s *stage, v verdict, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.Unended = slices.DeleteFunc(r.Unended, func(name string) bool { return name == s.name() })
 	r.sum(v, took, len(s.plays))
 	r.Suicides += s.deaths
 	at := func(point string) *tally {
@@ -105,6 +116,21 @@ func (r *record) other(name string, v verdict, took time.Duration, plays int) {
 	defer r.mu.Unlock()
 	r.sum(v, took, plays)
 	r.Others = append(r.Others, other{name, len(v.Lost), len(v.Double), len(v.Wrong), took.Seconds()})
+}
+
+// complete says what is missing for the whole table.
+func (r *record) complete() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, point := range runs.Points() {
+		if t := r.Points[point]; t == nil || t.Process == 0 || t.Server == 0 || t.Both == 0 {
+			r.Unhit = append(r.Unhit, point)
+		}
+	}
+	if len(r.Unhit)+len(r.Unended) > 0 {
+		return fmt.Errorf("not every victim was killed at %v; without an end: %v", r.Unhit, r.Unended)
+	}
+	return nil
 }
 
 // write prints the table and stores the record.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -22,12 +23,13 @@ const kind = "sum"
 type play struct {
 	Name   string // also its request id
 	Shards int
-	Fate   string // see work
-	Cancel bool   // by the client, as soon as a worker has begun
-	Pause  bool   // … and resumed
-	Delete bool   // by the client, when it has ended
-	Retry  string // it is the retry of this one
-	After  string // it waits for this one, and is planned by a worker then
+	Fate   string        // see work
+	Cancel bool          // by the client, as soon as a worker has begun
+	Pause  bool          // … and resumed
+	Delete bool          // by the client, when it has ended
+	Retry  string        // it is the retry of this one
+	After  string        // it waits for this one, and is planned by a worker then
+	Limit  time.Duration // of its time, from the first shard taken; 0: none
 	End    runs.State
 }
 
@@ -47,6 +49,7 @@ var script = []play{
 	{Name: "after-flaky", Shards: 1, After: "paused", Fate: "flaky-plan", End: runs.Succeeded},
 	{Name: "after-dropped", Shards: 1, After: "paused", Fate: "drop-plan", End: runs.Failed},
 	{Name: "in-vain", Shards: 1, After: "cancelled", End: runs.Failed},
+	{Name: "late", Shards: 2, Fate: "block", Limit: 300 * time.Millisecond, End: runs.Failed},
 	{Name: "deleted", Shards: 1, Delete: true, End: runs.Succeeded},
 }
 
@@ -59,6 +62,7 @@ func (p play) spec(after ...string) runs.Spec {
 		Kind: kind, RequestID: p.Name, Owner: "ann", Payload: payload, Shards: p.Shards, Target: "sums/" + p.Name,
 		Unit: "numbers", Total: int64(p.Shards) * numbers,
 	}
+	spec.Options.TimeLimit = p.Limit
 	if len(after) > 0 {
 		spec.Options.After = after
 		spec.Plan = func(context.Context, []byte, string) (runs.Plan, error) { return p.plan(), nil }
@@ -104,6 +108,14 @@ func (p play) want() string {
 		total += add(blob(p.origin(), shard))
 	}
 	return fmt.Sprintf("sums/%s=%016x", p.origin(), total)
+}
+
+// letters is how many dead letters its run leaves: one when a shard, the finish or the planning has failed it.
+func (p play) letters() int {
+	if strings.HasPrefix(p.Fate, "drop") || strings.HasPrefix(p.Fate, "die") {
+		return 1
+	}
+	return 0
 }
 
 // origin names the play that the payload speaks of.
@@ -162,8 +174,8 @@ func (w summing) work(ctx context.Context, task *runs.Task) ([]byte, error) {
 		if err := wait(ctx, 2*time.Second); err != nil {
 			return nil, err
 		}
-	case "die":
-		if task.Shard == 0 {
+	case "die": // in its first life
+		if task.Shard == 0 && task.Run.RetryOf == "" {
 			_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -35,6 +36,7 @@ func (w *world) judge(plays []play) verdict {
 			w.judgeRun(p, &v)
 		}
 	}
+	w.judgeLetters(plays, &v)
 	w.judgeBucket(plays, &v)
 	w.judgeHistory(&v)
 	return v
@@ -80,6 +82,9 @@ func (w *world) judgeRun(p play, v *verdict) {
 	}
 	if run.State != p.End {
 		wrong("want %s", p.End)
+	}
+	if (run.Failure != nil) != (p.End == runs.Failed) {
+		wrong("its failure is that of another end")
 	}
 	if p.End == runs.Succeeded {
 		if run.Result != p.want() {
@@ -152,6 +157,50 @@ func (w *world) each(ctx context.Context, stream, subject string, f func(jetstre
 		}
 	}
 	return nil
+}
+
+// judgeLetters looks for one dead letter of every run that a shard has failed, and for none of any other. They are
+// written before the last message goes, so all are there; in a cluster the copy that answers may lag a moment behind.
+func (w *world) judgeLetters(plays []play, v *verdict) {
+	read := func() (found map[string][]runs.DeadLetter, all bool) {
+		list, _, err := w.runs.DeadLetters(w.t.Context(), runs.Filter{}, "", 1000, "")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		found, all = map[string][]runs.DeadLetter{}, true
+		for _, letter := range list {
+			found[letter.Run] = append(found[letter.Run], letter)
+		}
+		for _, p := range plays {
+			all = all && len(found[w.id(p.Name)]) >= p.letters()
+		}
+		return found, all
+	}
+	found, all := read()
+	for deadline := time.Now().Add(5 * time.Second); !all && time.Now().Before(deadline); found, all = read() {
+		time.Sleep(50 * time.Millisecond)
+	}
+	retries := map[string]string{}
+	for _, p := range plays {
+		if p.Retry != "" {
+			retries[p.Retry] = w.id(p.Name)
+		}
+	}
+	for _, p := range plays {
+		letters := found[w.id(p.Name)]
+		delete(found, w.id(p.Name))
+		switch {
+		case len(letters) < p.letters():
+			v.Lost = append(v.Lost, p.Name+": no dead letter")
+		case len(letters) > p.letters():
+			v.Double = append(v.Double, fmt.Sprintf("%s: %d dead letters, want %d", p.Name, len(letters), p.letters()))
+		case len(letters) == 1 && letters[0].RedrivenBy != retries[p.Name]:
+			v.Wrong = append(v.Wrong, fmt.Sprintf("%s: its dead letter says that %q is its retry, want %q", p.Name, letters[0].RedrivenBy, retries[p.Name]))
+		}
+	}
+	for run, letters := range found {
+		v.Double = append(v.Double, fmt.Sprintf("%d dead letters of %q, which nobody submitted", len(letters), run))
+	}
 }
 
 // judgeBucket looks for runs that nobody submitted and for reservations of none.

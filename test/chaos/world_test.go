@@ -28,7 +28,7 @@ const patience = 60 * time.Second
 var quick = runs.Config{
 	Name: "chaos", Kinds: []string{kind}, AckWait: 1500 * time.Millisecond, Heartbeat: 300 * time.Millisecond, MaxAttempts: 12,
 	Backoff: 20 * time.Millisecond, MaxBackoff: 200 * time.Millisecond, CommitWait: 10 * time.Second, Poll: 100 * time.Millisecond,
-	ReportEvery: 50 * time.Millisecond, ReconcileEvery: 250 * time.Millisecond,
+	ReportEvery: 50 * time.Millisecond, ReconcileEvery: 250 * time.Millisecond, ResourceBackoff: 200 * time.Millisecond,
 }
 
 // hit says that a process stands at a point.
