@@ -27,6 +27,9 @@ import (
 func TestMain(m *testing.M) {
 	role := os.Getenv("CHAOS_ROLE")
 	if role == "" {
+		if flag.Parse(); !full() { // worlds wait more than they compute
+			_ = flag.Set("test.parallel", "6") // the flag is there
+		}
 		goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 			if path := os.Getenv("DREAMOOD_CHAOS"); strings.HasSuffix(path, ".json") {
 				var err error
