@@ -3,36 +3,14 @@ package diffusion
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/dreamood/dreamood/internal/onnx"
-	"github.com/dreamood/dreamood/internal/onnx/onnxpb"
 )
-
-// requiredFiles of a model, relative to its folder.
-var requiredFiles = []string{
-	"model_index.json",
-	"scheduler/scheduler_config.json",
-	"text_encoder/config.json",
-	"text_encoder/model.onnx",
-	"tokenizer/merges.txt",
-	"tokenizer/vocab.json",
-	"unet/config.json",
-	"unet/model.onnx",
-	"vae_decoder/config.json",
-	"vae_decoder/model.onnx",
-}
-
-// optionalFiles count for the digest where they are there.
-var optionalFiles = []string{"tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json"}
 
 // digests are the SHA-256 of a model, and of each of its parts, in hexadecimal.
 type digests struct {
@@ -45,20 +23,19 @@ type digests struct {
 // these lines, as `sha256sum` would print it with single spaces. That of a part
 // is of the lines of its folder.
 func digest(dir string) (d digests, err error) {
-	names := slices.Clone(requiredFiles)
-	for _, name := range optionalFiles {
-		if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name))); err == nil {
-			names = append(names, name)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return d, fmt.Errorf("digest of model: %w", err)
-		}
+	names, err := present(dir, optionalFiles)
+	if err != nil {
+		return d, fmt.Errorf("digest of model: %w", err)
 	}
-	for _, part := range []string{"text_encoder", "unet", "vae_decoder"} {
-		external, err := externalFiles(dir, part)
-		if err != nil {
-			return d, fmt.Errorf("digest of model: %w", err)
+	names = append(names, requiredFiles...)
+	for _, name := range requiredFiles {
+		if strings.HasSuffix(name, ".onnx") {
+			external, err := ExternalData(dir, name)
+			if err != nil {
+				return d, fmt.Errorf("digest of model: %w", err)
+			}
+			names = append(names, external...)
 		}
-		names = append(names, external...)
 	}
 	slices.Sort(names)
 	all, parts := sha256.New(), map[string]hash.Hash{}
@@ -80,27 +57,6 @@ func digest(dir string) (d digests, err error) {
 		d.parts[part] = hex.EncodeToString(h.Sum(nil))
 	}
 	return d, nil
-}
-
-// externalFiles names the files of a part's external data, relative to dir.
-func externalFiles(dir, part string) ([]string, error) {
-	path := filepath.Join(dir, part, "model.onnx")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	info, err := onnxpb.Inspect(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if err := onnx.CheckExternal(info, filepath.Join(dir, part)); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	var names []string
-	for _, external := range info.External {
-		names = append(names, filepath.ToSlash(filepath.Join(part, filepath.FromSlash(external.Location))))
-	}
-	return names, nil
 }
 
 func hashFile(path string) (string, error) {

@@ -9,10 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/dreamood/dreamood/internal/onnx"
@@ -104,14 +102,10 @@ type Pipeline struct {
 	colours       colours // of previews
 }
 
-// supportedClasses of model_index.json; the second and third are written by
-// exporters.
-var supportedClasses = []string{"StableDiffusionPipeline", "OnnxStableDiffusionPipeline", "ORTStableDiffusionPipeline"}
-
 // Open loads the model in dir: model_index.json, tokenizer/, text_encoder/,
 // unet/, vae_decoder/ and scheduler/. Models are not trusted: files that are
 // missing, data outside the folder and absurd shapes are errors that name the
-// file.
+// file, before ONNX Runtime sees any of it.
 func Open(dir string, cfg Config) (*Pipeline, error) {
 	p, err := open(dir, cfg)
 	if err != nil {
@@ -124,7 +118,7 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 	if cfg.Batch < 0 {
 		return nil, fmt.Errorf("batch %d: want 0 (chosen) or more", cfg.Batch)
 	}
-	if err := checkLayout(dir); err != nil {
+	if _, err := vet(dir); err != nil {
 		return nil, err
 	}
 	p := &Pipeline{dir: dir, batch: cfg.Batch, noise: cfg.Noise}
@@ -155,30 +149,6 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 		p.batch = max(1, min(32, 65536/p.latentSize()))
 	}
 	return p, nil
-}
-
-// checkLayout reports every file that is missing, and pipelines of another kind.
-func checkLayout(dir string) error {
-	var errs []error
-	for _, name := range requiredFiles {
-		if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name))); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	var index struct {
-		ClassName string `json:"_class_name"`
-	}
-	path := filepath.Join(dir, "model_index.json")
-	if err := readJSON(path, maxConfigFile, &index); err != nil {
-		return err
-	}
-	if !slices.Contains(supportedClasses, index.ClassName) {
-		return fmt.Errorf("%s: pipeline %q is not supported, want %s", path, index.ClassName, strings.Join(supportedClasses, ", "))
-	}
-	return nil
 }
 
 func drawNoise(key philox.Key, n int) []float32 {

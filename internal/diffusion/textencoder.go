@@ -55,13 +55,14 @@ const (
 func OpenTextEncoder(dir string, cfg onnx.Config) (*TextEncoder, error) {
 	path := filepath.Join(dir, "text_encoder", "config.json")
 	var config textConfig
-	if err := readJSON(path, maxConfigFile, &config); err != nil {
+	if err := readOptional(path, &config); err != nil {
 		return nil, fmt.Errorf("open text encoder: %w", err)
 	}
 	if config.Text != nil && config.VocabSize == 0 {
 		config = *config.Text
 	}
-	if config.VocabSize < 1 || config.VocabSize > maxVocabulary || config.HiddenSize < 1 || config.HiddenSize > maxWidth {
+	unknown := config.VocabSize == 0 && config.HiddenSize == 0 // then the graph tells
+	if !unknown && (config.VocabSize < 1 || config.VocabSize > maxVocabulary || config.HiddenSize < 1 || config.HiddenSize > maxWidth) {
 		return nil, fmt.Errorf("open text encoder: %s: vocab_size %d, hidden_size %d: want 1 to %d and 1 to %d",
 			path, config.VocabSize, config.HiddenSize, maxVocabulary, maxWidth)
 	}
@@ -90,6 +91,16 @@ func (e *TextEncoder) load(path string, cfg onnx.Config) error {
 		return err
 	}
 	cfg.ExternalData = filepath.Dir(path)
+	if e.vocabulary == 0 {
+		v, w, err := tokenTableShape(model.Graph)
+		if err != nil {
+			return err
+		}
+		e.vocabulary, e.width = int(v), int(w)
+	}
+	if err := keepStates(model.Graph); err != nil {
+		return err
+	}
 	if e.table, err = overrideTokens(model, int64(e.vocabulary), int64(e.width), cfg.ExternalData); err != nil {
 		return err
 	}
@@ -120,14 +131,7 @@ func (e *TextEncoder) bind() error {
 	if e.ids.DType != onnx.Int64 && e.ids.DType != onnx.Int32 {
 		return errors.New("it has no integer input \"input_ids\"")
 	}
-	for _, out := range e.session.Outputs() {
-		if out.Name == "last_hidden_state" || e.states == "" && len(out.Shape) == 3 {
-			e.states = out.Name
-		}
-	}
-	if e.states == "" {
-		return errors.New("it has no output \"last_hidden_state\" [B, L, H]")
-	}
+	e.states = e.session.Outputs()[0].Name
 	return nil
 }
 

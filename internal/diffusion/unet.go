@@ -33,8 +33,10 @@ type unet struct {
 
 // unetConfig is the part of unet/config.json that is used.
 type unetConfig struct {
-	SampleSize jsonSize `json:"sample_size"`
-	InChannels int      `json:"in_channels"`
+	SampleSize  jsonSize  `json:"sample_size"`
+	InChannels  int       `json:"in_channels"`
+	OutChannels int       `json:"out_channels"`
+	CrossWidths jsonWidth `json:"cross_attention_dim"`
 }
 
 const (
@@ -49,8 +51,8 @@ func openUNet(dir string, cfg onnx.Config, length, width int) (*unet, error) {
 		states: [2]int64{int64(length), int64(width)}, sessions: map[int]*onnx.Session{},
 	}
 	path := filepath.Join(dir, "unet", "config.json")
-	var config unetConfig
-	if err := readJSON(path, maxConfigFile, &config); err != nil {
+	config := unetConfig{SampleSize: jsonSize{defaultLatent, defaultLatent}, InChannels: defaultChannels}
+	if err := readOptional(path, &config); err != nil {
 		return nil, fmt.Errorf("open U-Net: %w", err)
 	}
 	if err := u.describe(config); err != nil {
@@ -66,7 +68,7 @@ func openUNet(dir string, cfg onnx.Config, length, width int) (*unet, error) {
 
 // describe finds the inputs and outputs by name and checks what they are.
 func (u *unet) describe(config unetConfig) error {
-	data, err := os.ReadFile(u.path)
+	data, err := onnx.ReadModel(u.path)
 	if err != nil {
 		return err
 	}
@@ -102,6 +104,9 @@ func (u *unet) describe(config unetConfig) error {
 			u.timestep.DType = onnx.Float32
 		}
 	}
+	if b := u.sample.Shape[0]; b > 0 {
+		return fmt.Errorf("the batch size is fixed to %d: export the model with a dynamic one", b)
+	}
 	size := func(declared int64, configured int) int {
 		if declared > 0 {
 			return int(min(declared, 1<<30))
@@ -113,6 +118,14 @@ func (u *unet) describe(config unetConfig) error {
 	u.width = size(u.sample.Shape[3], config.SampleSize.width)
 	if u.channels < 1 || u.channels > maxChannels || u.height < 1 || u.height > maxLatent || u.width < 1 || u.width > maxLatent {
 		return fmt.Errorf("latents [%d, %d, %d]: want 1 to %d channels and 1 to %d rows and columns", u.channels, u.height, u.width, maxChannels, maxLatent)
+	}
+	if n := config.OutChannels; n != 0 && n != u.channels {
+		return fmt.Errorf("%d channels in and %d out: models for inpainting and the like are not supported", u.channels, n)
+	}
+	for _, w := range config.CrossWidths {
+		if int64(w) != u.states[1] {
+			return fmt.Errorf("config.json says cross_attention_dim %d, the text encoder gives %d", w, u.states[1])
+		}
 	}
 	if h := u.hidden.Shape[2]; h > 0 && h != u.states[1] {
 		return fmt.Errorf("encoder_hidden_states has width %d, the text encoder gives %d", h, u.states[1])
@@ -246,12 +259,15 @@ func (d *denoiser) predict(ctx context.Context, t float64) ([]float32, error) {
 }
 
 // timestep makes the input of that name as the graph wants it: a scalar or a
-// vector, which has one element unless its length is fixed.
+// vector, which has one element unless its length is fixed or that of the batch.
 func (d *denoiser) timestep(t float64) (*onnx.Tensor, error) {
 	n := int64(1)
 	shape := d.u.timestep.Shape
 	if len(shape) == 1 {
 		n = max(1, shape[0])
+		if name := d.u.timestep.Symbol(0); shape[0] < 0 && name != "" && name == d.u.sample.Symbol(0) {
+			n = d.sample.tensor.Shape()[0]
+		}
 		shape = []int64{n}
 	}
 	if n > maxConfigFile {

@@ -24,7 +24,6 @@ type vae struct {
 	in, out onnx.IO
 	scaling float64
 	shift   float64
-	factor  int // pixels per latent, in either direction
 }
 
 // vaeConfig is the part of vae_decoder/config.json that is used.
@@ -41,7 +40,7 @@ func openVAE(dir string, cfg onnx.Config, channels int) (*vae, error) {
 	v := &vae{path: filepath.Join(dir, "vae_decoder", "model.onnx"), scaling: defaultScaling}
 	path := filepath.Join(dir, "vae_decoder", "config.json")
 	var config vaeConfig
-	if err := readJSON(path, maxConfigFile, &config); err != nil {
+	if err := readOptional(path, &config); err != nil {
 		return nil, fmt.Errorf("open VAE decoder: %w", err)
 	}
 	if config.ScalingFactor != nil {
@@ -54,11 +53,8 @@ func openVAE(dir string, cfg onnx.Config, channels int) (*vae, error) {
 	if config.LatentChannels != 0 && config.LatentChannels != channels {
 		return nil, fmt.Errorf("open VAE decoder: %s: %d latent channels, the U-Net has %d", path, config.LatentChannels, channels)
 	}
-	if n := len(config.BlockOutChannels); n > 0 && n <= 8 {
-		v.factor = 1 << (n - 1)
-	}
 	var err error
-	if v.session, err = onnx.NewSessionFile(v.path, cfg); err != nil {
+	if v.session, err = openWide(v.path, cfg); err != nil {
 		return nil, fmt.Errorf("open VAE decoder: %w", err)
 	}
 	inputs, outputs := v.session.Inputs(), v.session.Outputs()
@@ -81,10 +77,11 @@ func (v *vae) decode(ctx context.Context, latents []float32, shape []int64) ([]I
 		in.values[i] = float32(float64(x)/v.scaling + v.shift)
 	}
 	in.push()
-	out, err := v.run(ctx, in.tensor, shape)
+	outputs, err := v.session.Run(ctx, map[string]*onnx.Tensor{v.in.Name: in.tensor})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", v.path, err)
 	}
+	out := outputs[v.out.Name]
 	defer out.Close()
 	size := out.Shape()
 	if len(size) != 4 || size[0] != shape[0] || size[1] != 3 {
@@ -102,23 +99,6 @@ func (v *vae) decode(ctx context.Context, latents []float32, shape []int64) ([]I
 		}
 	}
 	return images, nil
-}
-
-func (v *vae) run(ctx context.Context, in *onnx.Tensor, shape []int64) (*onnx.Tensor, error) {
-	if v.out.DType == onnx.Float32 || v.factor == 0 {
-		out, err := v.session.Run(ctx, map[string]*onnx.Tensor{v.in.Name: in})
-		return out[v.out.Name], err
-	}
-	f := int64(v.factor)
-	out, err := onnx.Empty(v.out.DType, shape[0], 3, f*shape[2], f*shape[3])
-	if err != nil {
-		return nil, err
-	}
-	if err := v.session.RunInto(ctx, map[string]*onnx.Tensor{v.in.Name: in}, map[string]*onnx.Tensor{v.out.Name: out}); err != nil {
-		out.Close()
-		return nil, err
-	}
-	return out, nil
 }
 
 // toImage converts planes in [-1, 1] to 8-bit pixels as diffusers does:

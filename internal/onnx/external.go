@@ -22,6 +22,18 @@ func CheckExternal(info *onnxpb.Info, dir string) error {
 	return nil
 }
 
+// CheckLocation refuses a location of external data that is no plain path below
+// the model's folder.
+func CheckLocation(ext onnxpb.External) error {
+	if !filepath.IsLocal(filepath.FromSlash(ext.Location)) {
+		return fmt.Errorf("external data of tensor %q: location %q leaves the model's folder", ext.Tensor, ext.Location)
+	}
+	if strings.Contains(ext.Location, memoryMark) || strings.ContainsFunc(ext.Location, func(r rune) bool { return r == '\\' || !unicode.IsPrint(r) }) {
+		return fmt.Errorf("external data of tensor %q: location %q is no plain path of a file", ext.Tensor, ext.Location)
+	}
+	return nil
+}
+
 // LoadExternal reads the external data of one stored tensor from dir into the
 // tensor. It does nothing where the data is in the model.
 func LoadExternal(t *onnxpb.TensorProto, dir string) error {
@@ -67,11 +79,8 @@ func externalRange(ext onnxpb.External, dir string) (path string, offset, length
 	fail := func(format string, args ...any) (string, int64, int64, error) {
 		return "", 0, 0, fmt.Errorf("external data of tensor %q: %w", ext.Tensor, fmt.Errorf(format, args...))
 	}
-	if !filepath.IsLocal(filepath.FromSlash(ext.Location)) {
-		return fail("location %q leaves the model's folder", ext.Location)
-	}
-	if strings.Contains(ext.Location, memoryMark) || strings.ContainsFunc(ext.Location, func(r rune) bool { return r == '\\' || !unicode.IsPrint(r) }) {
-		return fail("location %q is no plain path of a file", ext.Location)
+	if err := CheckLocation(ext); err != nil {
+		return "", 0, 0, err
 	}
 	path, err = filepath.EvalSymlinks(filepath.Join(dir, filepath.FromSlash(ext.Location)))
 	if err != nil {

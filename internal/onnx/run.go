@@ -158,6 +158,15 @@ func (io IO) String() string {
 	return fmt.Sprintf("%q %v[%s]", io.Name, io.DType, strings.Join(dims, " "))
 }
 
+// Symbol returns the name of dimension i where it is dynamic: equal names are
+// equal sizes. It is empty where the dimension is fixed or has none.
+func (io IO) Symbol(i int) string {
+	if i < len(io.symbols) {
+		return io.symbols[i]
+	}
+	return ""
+}
+
 func list(declared []IO) string {
 	parts := make([]string, len(declared))
 	for i, io := range declared {
