@@ -1,6 +1,7 @@
 package diffusion
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +26,16 @@ func TestHostileModels(t *testing.T) {
 	}
 	edit := func(change func(*onnxpb.GraphProto)) func(*testing.T, string) {
 		return func(t *testing.T, path string) { editModel(t, path, change) }
+	}
+	link := func(to string) func(*testing.T, string) {
+		return func(t *testing.T, path string) {
+			if err := errors.Join(os.Remove(path), os.Symlink(to, path)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	first := func(change func(*onnxpb.TensorProto)) func(*testing.T, string) {
+		return edit(func(g *onnxpb.GraphProto) { change(g.Initializer[0]) })
 	}
 	remove := func(t *testing.T, path string) { os.Remove(path) }
 	for name, c := range map[string]struct {
@@ -51,6 +62,22 @@ func TestHostileModels(t *testing.T) {
 		"absurd latents": {"unet/model.onnx", edit(func(g *onnxpb.GraphProto) {
 			g.Input[0] = onnxpb.Value("sample", onnxpb.TensorProto_FLOAT, "b", 1<<40, 1<<40, 8)
 		}), "latents ["},
+		"link out":         {"tokenizer/vocab.json", link("/etc/passwd"), "links to"},
+		"link up":          {"unet/model.onnx", link("../../../secret"), "no such file"},
+		"a link elsewhere": {"scheduler/scheduler_config.json", link(os.DevNull), "links to"},
+		"NaN": {"unet/model.onnx", first(func(w *onnxpb.TensorProto) {
+			w.RawData[2], w.RawData[3] = 0xc0, 0x7f
+		}), "element 0 is not a number"},
+		"short tensor":  {"vae_decoder/model.onnx", first(func(w *onnxpb.TensorProto) { w.RawData = w.RawData[:4] }), "4 are stored"},
+		"absurd tensor": {"text_encoder/model.onnx", first(func(w *onnxpb.TensorProto) { w.Dims = []int64{1 << 40, 1 << 40} }), "more than"},
+		"own operators": {"vae_decoder/model.onnx", edit(func(g *onnxpb.GraphProto) { g.Node[0].Domain = "evil" }), `domain "evil"`},
+		"fixed batch": {"unet/model.onnx", edit(func(g *onnxpb.GraphProto) {
+			g.Input[0] = onnxpb.Value("sample", onnxpb.TensorProto_FLOAT, 2, 4, 8, 8)
+		}), "batch size is fixed to 2"},
+		"inpainting":        {"unet/config.json", write(`{"in_channels": 4, "out_channels": 9}`), "4 channels in and 9 out"},
+		"another tower":     {"unet/config.json", write(`{"cross_attention_dim": [768, 1024]}`), "cross_attention_dim 768"},
+		"deep JSON":         {"unet/config.json", write(strings.Repeat(`{"a":`, 20_000)), "exceeded max depth"},
+		"a list of classes": {"model_index.json", write(`{"_class_name": ["x", "y"]}`), "cannot unmarshal"},
 		"more inputs": {"unet/model.onnx", edit(func(g *onnxpb.GraphProto) {
 			g.Input = append(g.Input, onnxpb.Value("time_ids", onnxpb.TensorProto_FLOAT, "b", 6))
 		}), `wants an input "time_ids"`},

@@ -44,15 +44,20 @@ const (
 	maxLatent   = 1 << 11 // height or width
 )
 
+func readUNetConfig(dir string) (unetConfig, error) {
+	config := unetConfig{SampleSize: jsonSize{defaultLatent, defaultLatent}, InChannels: defaultChannels}
+	err := readOptional(filepath.Join(dir, "unet", "config.json"), &config)
+	return config, err
+}
+
 // openUNet loads unet/ for text embeddings of shape [B, length, width].
 func openUNet(dir string, cfg onnx.Config, length, width int) (*unet, error) {
 	u := &unet{
 		path: filepath.Join(dir, "unet", "model.onnx"), onnx: cfg,
 		states: [2]int64{int64(length), int64(width)}, sessions: map[int]*onnx.Session{},
 	}
-	path := filepath.Join(dir, "unet", "config.json")
-	config := unetConfig{SampleSize: jsonSize{defaultLatent, defaultLatent}, InChannels: defaultChannels}
-	if err := readOptional(path, &config); err != nil {
+	config, err := readUNetConfig(dir)
+	if err != nil {
 		return nil, fmt.Errorf("open U-Net: %w", err)
 	}
 	if err := u.describe(config); err != nil {
@@ -127,7 +132,7 @@ func (u *unet) describe(config unetConfig) error {
 			return fmt.Errorf("config.json says cross_attention_dim %d, the text encoder gives %d", w, u.states[1])
 		}
 	}
-	if h := u.hidden.Shape[2]; h > 0 && h != u.states[1] {
+	if h := u.hidden.Shape[2]; h > 0 && u.states[1] > 0 && h != u.states[1] {
 		return fmt.Errorf("encoder_hidden_states has width %d, the text encoder gives %d", h, u.states[1])
 	}
 	return nil
