@@ -46,7 +46,7 @@ func describe(dir string) (d Description, err error) {
 	if err != nil {
 		return d, err
 	}
-	scheduler = scheduler.withDefaults()
+	scheduler = scheduler.withDefaults(scheduler.ownName())
 	d.Prediction, d.Scheduler = scheduler.PredictionType, scheduler.ClassName
 	var text textConfig
 	if err := readOptional(filepath.Join(dir, "text_encoder", "config.json"), &text); err != nil {
