@@ -37,7 +37,9 @@ type Globals struct {
 type CLI struct {
 	Globals `embed:"" group:"global"`
 
-	Demo  DemoCmd  `cmd:"" group:"start" help:"See all of it: real pictures in, imagined outliers, a detector and a report out."`
+	Demo   DemoCmd   `cmd:"" group:"start" help:"See all of it: real pictures in, imagined outliers, a detector and a report out."`
+	Engine EngineCmd `cmd:"" hidden:""`
+
 	Serve ServeCmd `cmd:"" group:"start" help:"Run the mesh: all roles in this process, or one of them."`
 
 	Space      SpaceCmd      `cmd:"" group:"path" help:"Embedding spaces: learn, list, show, delete, embed pictures, export."`

@@ -48,8 +48,12 @@ type ServeCmd struct {
 
 	LimitFlags `embed:"" group:"limits"`
 
-	Provider string `default:"cpu" enum:"cpu,openvino,cuda" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino or cuda (default cpu). dreamood doctor names what is there."`
+	Provider string `default:"cpu" enum:"cpu,openvino,cuda,tensorrt" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino, cuda or tensorrt (default cpu). dreamood doctor names what is there."`
 	Threads  int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
+
+	Engine         string `default:"" enum:",process,inline" env:"DREAMOOD_ENGINE" placeholder:"WHERE" help:"Where the generator's models are: inline, in this process, or process, in one of their own that is started again when it crashes or hangs (default: process for cuda and tensorrt)."`
+	EnginePictures int    `env:"DREAMOOD_ENGINE_PICTURES" placeholder:"N" help:"Replace the engine process after so many pictures (default: never)."`
+	EngineMemory   int    `env:"DREAMOOD_ENGINE_MEMORY" placeholder:"MIB" help:"Replace the engine process when it has so much memory (default: any)."`
 }
 
 // Help teaches the command.
@@ -121,6 +125,7 @@ func (c *ServeCmd) config(credentials rpc.Credentials, tracing trace.TracerProvi
 		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
 		Version: version, Metrics: c.Metrics, Tracing: tracing, DrainDelay: c.DrainDelay, DrainTimeout: c.DrainTimeout,
 		QuotaRuns: c.QuotaRuns, QuotaShards: c.QuotaShards, Limits: c.LimitFlags.limits(),
+		Engine: c.Engine, EnginePictures: c.EnginePictures, EngineMemory: c.EngineMemory,
 	}
 }
 

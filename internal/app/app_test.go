@@ -3,7 +3,9 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,7 +25,17 @@ import (
 
 const models = "../../models"
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is the engine process too, which the app starts from its own executable.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "engine" {
+		if err := ServeEngine(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestValidateReportsEveryProblem(t *testing.T) {
 	for name, c := range map[string]struct {

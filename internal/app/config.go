@@ -34,8 +34,12 @@ type Config struct {
 	Embedder   string   // address of the embedder; "" = in this process
 	Sampler    string   // address of the sampler; "" = in this process
 	Generator  string   // address of the generator; "" = in this process
-	Provider   string   // "cpu", "openvino" or "cuda"; "" = cpu
+	Provider   string   // "cpu", "openvino", "cuda" or "tensorrt"; "" = cpu
 	Threads    int      // of one model run; 0 = all CPUs
+
+	Engine         string // EngineInline or EngineProcess: where the generator's models are; "" = a process where CUDA is used
+	EnginePictures int    // after which the engine process is replaced; 0 = never
+	EngineMemory   int    // MiB of it, after which it is replaced; 0 = any
 
 	Limits Limits // of what one request to the generator may ask for
 
@@ -70,6 +74,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 30 * time.Second
+	}
+	if c.Engine == "" {
+		c.Engine = engineOf(c.Provider)
 	}
 	return c
 }
@@ -116,8 +123,14 @@ func (c Config) Validate() error {
 			bad("--models %q: no such folder; it holds one folder per diffusion model (the project ships models/reference)", c.Models)
 		}
 	}
-	if !slices.Contains([]string{"", "cpu", "openvino", "cuda"}, c.Provider) {
-		bad("--provider %q: want cpu, openvino or cuda", c.Provider)
+	if !slices.Contains([]string{"", "cpu", "openvino", "cuda", "tensorrt"}, c.Provider) {
+		bad("--provider %q: want cpu, openvino, cuda or tensorrt", c.Provider)
+	}
+	if c.Engine != EngineInline && c.Engine != EngineProcess {
+		bad("--engine %q: want %s or %s", c.Engine, EngineInline, EngineProcess)
+	}
+	if c.EnginePictures < 0 || c.EngineMemory < 0 {
+		bad("--engine-pictures %d, --engine-memory %d: want 0 (no limit) or more", c.EnginePictures, c.EngineMemory)
 	}
 	if c.Threads < 0 || c.Threads > 16*runtime.NumCPU() {
 		bad("--threads %d: want 0 (all CPUs) to %d", c.Threads, 16*runtime.NumCPU())

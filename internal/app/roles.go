@@ -64,8 +64,12 @@ func (a *App) build() error {
 			if err != nil {
 				return nil, err
 			}
-			g, err := generator.New(generator.Config{Models: a.cfg.Models, Checkpoints: checkpoints, Version: a.cfg.Version, Pipeline: diffusion.Config{ONNX: engine}, Limits: a.cfg.Limits}, generator.Deps{
-				Runs: a.runs, Catalog: a.catalog, Blobs: a.blobs, Log: a.log,
+			open, err := a.opener()
+			if err != nil {
+				return nil, err
+			}
+			g, err := generator.New(generator.Config{Models: a.cfg.Models, Checkpoints: checkpoints, Version: a.cfg.Version, Pipeline: a.pipeline(), Limits: a.cfg.Limits}, generator.Deps{
+				Runs: a.runs, Catalog: a.catalog, Blobs: a.blobs, Log: a.log, Open: open,
 				Embedder: embedderv1.NewEmbedderServiceClient(e), Sampler: samplerv1.NewSamplerServiceClient(s),
 			})
 			if err == nil {

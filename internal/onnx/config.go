@@ -15,12 +15,15 @@ import (
 // Config says how a session runs its model. The zero value runs on the CPU
 // provider with as many threads as there are CPUs.
 type Config struct {
-	Provider  string // "cpu" (default), "openvino", "cuda"
+	Provider  string // "cpu" (default), "openvino", "cuda", "tensorrt"
 	Threads   int    // intra-op; 0 = number of CPUs
 	Precision string // openvino only: "" (fp32) or "bf16"
 
-	// Device is the index of the GPU; cuda only.
+	// Device is the index of the GPU; cuda and tensorrt only.
 	Device int
+	// Engines is the folder where TensorRT keeps the engines that it builds, in
+	// minutes, for every model and shape; "" builds them at every start.
+	Engines string
 	// Shapes fixes the shapes of inputs by name; openvino only, which runs
 	// faster with static shapes.
 	Shapes map[string][]int64
@@ -32,9 +35,9 @@ type Config struct {
 func (c Config) validate() error {
 	var errs []error
 	switch c.Provider {
-	case "", "cpu", "openvino", "cuda":
+	case "", "cpu", "openvino", "cuda", "tensorrt":
 	default:
-		errs = append(errs, fmt.Errorf("provider %q: want cpu, openvino or cuda", c.Provider))
+		errs = append(errs, fmt.Errorf("provider %q: want cpu, openvino, cuda or tensorrt", c.Provider))
 	}
 	if c.Threads < 0 {
 		errs = append(errs, fmt.Errorf("threads %d: want 0 (all CPUs) or more", c.Threads))
@@ -94,22 +97,49 @@ func appendProvider(options *ort.SessionOptions, c Config) error {
 	switch c.Provider {
 	case "openvino":
 		return options.AppendExecutionProviderOpenVINO(openvinoOptions(c))
+	case "tensorrt": // what TensorRT does not take goes to CUDA
+		if err := appendTensorRT(options, c); err != nil {
+			return err
+		}
+		return appendCUDA(options, c)
 	case "cuda":
-		cuda, err := ort.NewCUDAProviderOptions()
-		if err != nil {
-			return err
-		}
-		defer cuda.Destroy()
-		err = cuda.Update(map[string]string{
-			"device_id":              strconv.Itoa(c.Device),
-			"cudnn_conv_algo_search": "HEURISTIC",
-		})
-		if err != nil {
-			return err
-		}
-		return options.AppendExecutionProviderCUDA(cuda)
+		return appendCUDA(options, c)
 	}
 	return nil
+}
+
+func appendCUDA(options *ort.SessionOptions, c Config) error {
+	cuda, err := ort.NewCUDAProviderOptions()
+	if err != nil {
+		return err
+	}
+	defer cuda.Destroy()
+	err = cuda.Update(map[string]string{
+		"device_id":              strconv.Itoa(c.Device),
+		"cudnn_conv_algo_search": "HEURISTIC",
+		"arena_extend_strategy":  "kSameAsRequested",
+	})
+	if err != nil {
+		return err
+	}
+	return options.AppendExecutionProviderCUDA(cuda)
+}
+
+func appendTensorRT(options *ort.SessionOptions, c Config) error {
+	rt, err := ort.NewTensorRTProviderOptions()
+	if err != nil {
+		return err
+	}
+	defer rt.Destroy()
+	settings := map[string]string{"device_id": strconv.Itoa(c.Device), "trt_fp16_enable": "1"}
+	if c.Engines != "" {
+		settings["trt_engine_cache_enable"], settings["trt_engine_cache_path"] = "1", c.Engines
+		settings["trt_timing_cache_enable"] = "1"
+	}
+	if err := rt.Update(settings); err != nil {
+		return err
+	}
+	return options.AppendExecutionProviderTensorRT(rt)
 }
 
 // openvinoOptions names the precision in any case: OpenVINO would choose bf16

@@ -140,7 +140,7 @@ func Providers() []string {
 	}
 	if library.providers == nil {
 		list := []string{"cpu"}
-		for _, name := range []string{"openvino", "cuda"} {
+		for _, name := range []string{"openvino", "cuda", "tensorrt"} {
 			if offered(name) {
 				list = append(list, name)
 			}

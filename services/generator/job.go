@@ -160,6 +160,9 @@ func (j job) sample(ctx context.Context, class string, s segment) (*samplerv1.Sa
 func checkPrompt(model Pipeline, d Decoding, word string) error {
 	item := diffusion.Item{Prompt: strings.ReplaceAll(d.Prompt, "{}", word), Token: word, Embedding: make([]float32, model.Width())}
 	if err := model.Check([]diffusion.Item{item}, diffusion.Options{Steps: d.Steps, Guidance: d.Guidance, Scheduler: d.Scheduler}); err != nil {
+		if passing(err) {
+			return err
+		}
 		return fault.Invalid("rendering.prompt", "%w", err)
 	}
 	return nil

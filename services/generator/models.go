@@ -55,6 +55,9 @@ func (m *models) get(name string) (Pipeline, error) {
 		return nil, fault.New(fault.NotFound, "model %q: %w; put a diffusion model in the Diffusers layout into that folder, or name another", name, err)
 	}
 	p, err := m.open(dir)
+	if passing(err) {
+		return nil, fmt.Errorf("model %q: %w", name, err)
+	}
 	if err != nil {
 		return nil, fault.New(fault.FailedPrecondition, "model %q: %w", name, err)
 	}

@@ -40,7 +40,8 @@ func (s *Service) model(space *embedderv1.Space, d Decoding) (Pipeline, error) {
 }
 
 // RenderOutliers samples, renders and streams pictures, a batch at a time.
-func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream generatorv1.GeneratorService_RenderOutliersServer) error {
+func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream generatorv1.GeneratorService_RenderOutliersServer) (err error) {
+	defer func() { err = answer(err) }()
 	ctx := stream.Context()
 	space, err := s.space(ctx, q.Space)
 	if err != nil {
