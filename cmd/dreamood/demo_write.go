@@ -50,7 +50,7 @@ func (d *demo) write(ctx context.Context) error {
 	if err := d.findNeighbours(ctx, &g); err != nil {
 		return err
 	}
-	if err := d.writePictures(&g); err != nil {
+	if err := d.writePictures(ctx, &g); err != nil {
 		return err
 	}
 	quiet := *d.s
@@ -208,8 +208,8 @@ func embeddings(pictures []*generatorv1.Picture) matrix.Matrix {
 
 // writePictures writes the outliers with their manifest, the words and the neighbours, the embeddings, and for every
 // class one picture of all: ID neighbours beside outliers.
-func (d *demo) writePictures(g *gathered) error {
-	f, err := openFolder(d.Out, true)
+func (d *demo) writePictures(ctx context.Context, g *gathered) error {
+	f, err := newExporter(ctx, d.Out, ExportFlags{Format: formFolder, ShardSize: 1, Force: true})
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (d *demo) writePictures(g *gathered) error {
 	var all matrix.Matrix
 	for label, class := range d.space.Classes {
 		for _, p := range g.outliers[label] {
-			if err := f.add(p); err != nil {
+			if err := f.add(ctx, p); err != nil {
 				return err
 			}
 		}
@@ -238,7 +238,7 @@ func (d *demo) writePictures(g *gathered) error {
 	err = replaceFile(filepath.Join(d.Out, "embeddings.npy"), func(w io.Writer) error {
 		return npy.Write(w, all.Data, len(d.space.Classes), perClass, all.Cols)
 	})
-	return errors.Join(err, f.finish())
+	return errors.Join(err, f.finish(ctx))
 }
 
 func pngs(pictures []*generatorv1.Picture) [][]byte {

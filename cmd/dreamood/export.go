@@ -11,9 +11,9 @@ import (
 // pictures is a stream that pictures come from.
 type pictures func() (*generatorv1.Picture, error)
 
-// export writes a stream of pictures to a folder, total of them where that is known.
-func (s *Session) export(what, dir string, replace bool, total int, next pictures) error {
-	f, err := openFolder(dir, replace)
+// export writes a stream of pictures to a folder or bucket, total of them where that is known.
+func (s *Session) export(ctx context.Context, what, to string, flags ExportFlags, total int, next pictures) error {
+	f, err := newExporter(ctx, to, flags)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ func (s *Session) export(what, dir string, replace bool, total int, next picture
 		if err != nil {
 			return err
 		}
-		if err := f.add(picture); err != nil {
+		if err := f.add(ctx, picture); err != nil {
 			return err
 		}
 		count++
@@ -40,18 +40,18 @@ func (s *Session) export(what, dir string, replace bool, total int, next picture
 		}
 		show.show(standing{what: what, done: int64(count), total: int64(total), unit: "pictures"})
 	}
-	if err := f.finish(); err != nil {
+	if err := f.finish(ctx); err != nil {
 		return err
 	}
 	show.close()
 	if !s.json() {
-		s.say("%d pictures (%s) and their %s are in %s", count, size(f.bytes), manifestName, dir)
+		s.say("%d pictures (%s) and their %s are in %s", count, size(f.bytes), manifestName, to)
 	}
 	return nil
 }
 
-// exportSet writes a set, or some classes of it, to a folder.
-func (s *Session) exportSet(ctx context.Context, name string, classes []string, dir string, replace bool) error {
+// exportSet writes a set, or some classes of it, to a folder or bucket.
+func (s *Session) exportSet(ctx context.Context, name string, classes []string, to string, flags ExportFlags) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	generator, err := client(s, generatorv1.NewGeneratorServiceClient)
@@ -70,7 +70,7 @@ func (s *Session) exportSet(ctx context.Context, name string, classes []string, 
 	if err != nil {
 		return err
 	}
-	return s.export("export "+name, dir, replace, total, func() (*generatorv1.Picture, error) {
+	return s.export(ctx, "export "+name, to, flags, total, func() (*generatorv1.Picture, error) {
 		answer, err := stream.Recv()
 		return answer.GetPicture(), err
 	})

@@ -22,8 +22,8 @@ type ImagineCmd struct {
 
 	DryRun bool `field:"validate_only" help:"Check the request, say what it would cost, and start nothing."`
 
-	Export string `type:"path" placeholder:"DIR" help:"Write the pictures to this folder when they are done, as sets export does."`
-	Force  bool   `help:"With --export: replace an export that the folder holds."`
+	Export      place `placeholder:"DEST" help:"Write the pictures to this folder, or s3://BUCKET/PREFIX, when they are done, as sets export does."`
+	ExportFlags `embed:""`
 }
 
 // Help teaches the command.
@@ -92,7 +92,7 @@ func (c *ImagineCmd) Run(ctx context.Context, s *Session) error {
 		s.say("%s is ready: %d pictures of %d classes", made, set.GetPictures(), len(set.GetClasses()))
 	}
 	if c.Export != "" {
-		return s.exportSet(ctx, made, nil, c.Export, c.Force)
+		return s.exportSet(ctx, made, nil, string(c.Export), c.ExportFlags)
 	}
 	s.hint("look at them: %s", s.command("dreamood sets export "+id+" --out out/"+id))
 	return nil

@@ -58,7 +58,7 @@ func (c *RenderCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	return s.export("render "+c.Class, c.Out, c.Force, int(c.Count), func() (*generatorv1.Picture, error) {
+	return s.export(ctx, "render "+c.Class, c.Out, ExportFlags{Format: formFolder, ShardSize: 1, Force: c.Force}, int(c.Count), func() (*generatorv1.Picture, error) {
 		for {
 			answer, err := stream.Recv()
 			if err != nil || answer.GetPreview() == nil {

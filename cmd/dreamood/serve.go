@@ -18,6 +18,7 @@ type ServeCmd struct {
 	Target string   `default:"all" enum:"all,embedder,sampler,generator,trainer" env:"DREAMOOD_TARGET" help:"What this process runs: all roles, or one of embedder, sampler, generator, trainer (default all)."`
 	Listen string   `default:"${server}" env:"DREAMOOD_LISTEN" placeholder:"HOST:PORT" help:"Where gRPC listens (default ${server}). Beyond this machine, give it a certificate and ask who calls: --tls-cert, --tokens, --client-ca."`
 	Data   string   `default:".dreamood" type:"path" env:"DREAMOOD_DATA" placeholder:"DIR" help:"Folder of everything that is kept: blobs, checkpoints, the embedded queue (default .dreamood)."`
+	Store  string   `env:"DREAMOOD_STORE" placeholder:"URL" help:"Where blobs are kept: s3://BUCKET/PREFIX (default: in the data folder). Who we are and where the server is come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL_S3. The same for every process of a mesh."`
 	Models string   `default:"models" type:"path" env:"DREAMOOD_MODELS" placeholder:"DIR" help:"Folder of diffusion models in the stock Diffusers ONNX layout, one folder each (default models)."`
 	Roots  []string `name:"dataset-root" default:"." sep:"none" type:"path" placeholder:"DIR" help:"Folder inside which dataset paths of requests may lie; repeatable (default: the working directory)."`
 
@@ -121,7 +122,7 @@ func (c *ServeCmd) config(credentials rpc.Credentials, tracing trace.TracerProvi
 	return app.Config{
 		Credentials: credentials, Tokens: c.Tokens, ClientCA: c.ClientCA,
 		NATSCreds: c.NATSCreds, NATSCA: c.NATSCA, NATSCert: c.NATSCert, NATSKey: c.NATSKey, GCEvery: c.GCEvery, GCGrace: c.GCGrace,
-		Target: c.Target, Data: c.Data, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
+		Target: c.Target, Data: c.Data, Store: c.Store, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
 		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
 		Version: version, Metrics: c.Metrics, Tracing: tracing, DrainDelay: c.DrainDelay, DrainTimeout: c.DrainTimeout,
 		QuotaRuns: c.QuotaRuns, QuotaShards: c.QuotaShards, Limits: c.LimitFlags.limits(),

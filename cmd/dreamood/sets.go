@@ -105,18 +105,25 @@ func sourceOf(set *generatorv1.Set) string {
 // SetsExportCmd writes a set to a folder.
 type SetsExportCmd struct {
 	Name  string   `arg:"" name:"set" field:"name" help:"The set."`
-	Out   string   `required:"" type:"path" placeholder:"DIR" help:"Folder to write to; made where it is missing."`
+	Out   place    `required:"" placeholder:"DEST" help:"Folder to write to, made where it is missing, or s3://BUCKET/PREFIX."`
 	Class []string `sep:"none" field:"classes" placeholder:"CLASS" help:"Only this class; repeatable (default: all)."`
-	Force bool     `help:"Replace an export that the folder holds."`
+
+	ExportFlags `embed:""`
 }
 
 // Help teaches the command.
 func (SetsExportCmd) Help() string {
 	return `Writes DIR/CLASS/INDEX.png, a folder that every ImageFolder loader reads, and DIR/manifest.jsonl with all that
 is needed to render each picture again, one JSON object per line. Checksums are verified, and the manifest comes last:
-a folder that has one is complete.
+what has one is complete. An export that was cut off goes on when it is called again.
 
-    dreamood sets export outliers --out out/outliers`
+    dreamood sets export outliers --out out/outliers
+    dreamood sets export outliers --out out/shards --format webdataset --shard-size 500
+    dreamood sets export outliers --out s3://bucket/outliers --format webdataset
+
+A tar shard holds INDEX.cls, INDEX.json and INDEX.png of every picture, under CLASS/. Buckets are found as the tools of
+AWS do: AWS_ENDPOINT_URL_S3 (any server that speaks S3), AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, the shared
+credentials file, or the role of the machine.`
 }
 
 // Run writes the set.
@@ -125,5 +132,5 @@ func (c *SetsExportCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	return s.exportSet(ctx, name, c.Class, c.Out, c.Force)
+	return s.exportSet(ctx, name, c.Class, string(c.Out), c.ExportFlags)
 }

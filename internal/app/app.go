@@ -109,13 +109,12 @@ func (a *App) open(ctx context.Context) error {
 		return err
 	}
 	a.sample()
-	files, err := artifact.NewFiles(a.cfg.Data)
+	store, err := a.openBlobs(ctx)
 	if err != nil {
 		return err
 	}
-	a.blobs = a.counted(files)
 	a.garbage, err = gc.New(ctx, gc.Config{Every: a.cfg.GCEvery, Grace: a.cfg.GCGrace, Checkpoints: a.checkpoints()}, gc.Deps{
-		JS: js, Runs: a.runs, Catalog: a.catalog, Blobs: files, Log: a.log,
+		JS: js, Runs: a.runs, Catalog: a.catalog, Blobs: store, Log: a.log,
 	})
 	if err != nil {
 		return err

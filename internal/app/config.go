@@ -26,6 +26,7 @@ var Targets = []string{"all", "embedder", "sampler", "generator", "trainer"}
 type Config struct {
 	Target     string   // one of Targets; default "all"
 	Data       string   // folder of blobs, checkpoints and the embedded NATS server's store; required
+	Store      string   // s3://BUCKET/PREFIX where blobs are kept; "" = in Data
 	Listen     string   // host:port for gRPC; "" = in-process only
 	NATS       string   // URL; "" = embedded
 	NATSListen string   // host:port where the embedded server listens; "" = in-process only
@@ -97,6 +98,9 @@ func (c Config) Validate() error {
 	}
 	if c.Data == "" {
 		bad("--data: no folder was given")
+	}
+	if err := checkStore(c.Store); err != nil {
+		bad("--store %q: %w", c.Store, err)
 	}
 	if c.Target != "all" && c.NATS == "" {
 		bad("--nats: a process with one role needs the URL of the mesh's NATS server")

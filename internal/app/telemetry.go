@@ -3,11 +3,9 @@ package app
 import (
 	"context"
 	"errors"
-	"io"
 
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/dreamood/dreamood/internal/artifact"
 	"github.com/dreamood/dreamood/internal/rpc"
 	"github.com/dreamood/dreamood/internal/runs"
 	"github.com/dreamood/dreamood/internal/telemetry"
@@ -104,28 +102,4 @@ func (a *App) callObserver() rpc.Observer {
 		return nil
 	}
 	return a.metrics
-}
-
-// counted is the store whose blobs are counted.
-func (a *App) counted(store artifact.Mapper) artifact.Store {
-	if a.metrics == nil {
-		return store
-	}
-	return countedStore{store, a.metrics}
-}
-
-type countedStore struct {
-	artifact.Mapper
-	metrics *telemetry.Metrics
-}
-
-func (s countedStore) Put(ctx context.Context, r io.Reader) (artifact.Ref, error) {
-	ref, err := s.Mapper.Put(ctx, r)
-	if err != nil {
-		return ref, err
-	}
-	if size, err := s.Stat(ctx, ref); err == nil {
-		s.metrics.Blob(size)
-	}
-	return ref, nil
 }

@@ -133,7 +133,7 @@ func (f *Files) Open(ctx context.Context, ref Ref) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, f.explain(ref, err)
 	}
-	return &verifier{file: file, body: contextReader{ctx, file}, ref: ref, size: size, digest: sha256.New()}, nil
+	return &verifier{name: file.Name(), closer: file, body: contextReader{ctx, file}, ref: ref, size: size, digest: sha256.New()}, nil
 }
 
 // Stat returns the size in bytes. An empty file under the name of a blob that is not empty is ErrCorrupt: that is how

@@ -88,7 +88,7 @@ func (f *Files) Map(ctx context.Context, ref Ref) (*Mapping, error) {
 		return m, nil
 	}
 	if !known {
-		v := &verifier{file: file, body: contextReader{ctx, file}, ref: ref, size: info.Size(), digest: sha256.New()}
+		v := &verifier{name: file.Name(), closer: file, body: contextReader{ctx, file}, ref: ref, size: info.Size(), digest: sha256.New()}
 		if _, err := io.Copy(io.Discard, v); err != nil {
 			return nil, err
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
 )
 
 // contextReader ends a copy when its context does.
@@ -22,9 +21,10 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// verifier reads a blob's file and compares length and digest at the end.
+// verifier reads a blob and compares length and digest at the end.
 type verifier struct {
-	file   *os.File
+	name   string // for errors
+	closer io.Closer
 	body   io.Reader
 	ref    Ref
 	size   int64 // at the time of opening
@@ -48,8 +48,8 @@ func (v *verifier) Read(p []byte) (int, error) {
 	return n, io.EOF
 }
 
-func (v *verifier) Close() error { return v.file.Close() }
+func (v *verifier) Close() error { return v.closer.Close() }
 
 func (v *verifier) corrupt(what string) error {
-	return fmt.Errorf("%s: %w: %s; delete it and make it again", v.file.Name(), ErrCorrupt, what)
+	return fmt.Errorf("%s: %w: %s; delete it and make it again", v.name, ErrCorrupt, what)
 }

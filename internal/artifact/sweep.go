@@ -23,7 +23,9 @@ type Sweep struct {
 // Amount is a number of blobs and their bytes.
 type Amount struct{ Blobs, Bytes int64 }
 
-func (a *Amount) add(info fs.FileInfo) { a.Blobs++; a.Bytes += info.Size() }
+func (a *Amount) add(info fs.FileInfo) { a.plus(info.Size()) }
+
+func (a *Amount) plus(size int64) { a.Blobs++; a.Bytes += size }
 
 // Swept says what became of every blob.
 type Swept struct {

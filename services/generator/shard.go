@@ -37,7 +37,7 @@ func (s shard) add(p *generatorv1.Picture) error {
 }
 
 func (s shard) file(name string, data []byte) error {
-	err := s.w.WriteHeader(&tar.Header{Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR})
+	err := s.w.WriteHeader(&tar.Header{Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: time.Unix(0, 0)})
 	if err == nil {
 		_, err = s.w.Write(data)
 	}
