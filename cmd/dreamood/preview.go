@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -62,7 +63,7 @@ func (p *previews) add(v *generatorv1.Preview) error {
 	if problem := badPath(record); problem != "" {
 		return fmt.Errorf("previews: the server sent one of the class %q: %s", v.GetClass(), problem)
 	}
-	return p.write(fmt.Sprintf("%s/%06d.preview-%03d-of-%03d.png", v.GetClass(), v.GetIndex(), v.GetStep(), v.GetSteps()), v.GetPng())
+	return p.write(context.Background(), fmt.Sprintf("%s/%06d.preview-%03d-of-%03d.png", v.GetClass(), v.GetIndex(), v.GetStep(), v.GetSteps()), v.GetPng())
 }
 
 func (p *previews) close() {
