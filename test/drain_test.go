@@ -94,7 +94,7 @@ func TestDrain(t *testing.T) {
 	if end.State != runv1.RunState_RUN_STATE_SUCCEEDED {
 		t.Fatalf("%s ended as %v: %v", end.Name, end.State, end.Failure)
 	}
-	if end.Attempts != end.Shards+1 { // and one to put the set together
+	if end.Attempts != end.Shards {
 		t.Errorf("%d shards took %d attempts; a stop counts none", end.Shards, end.Attempts)
 	}
 	if got := list(ctx, t, m.generator, end.Result); !maps.Equal(got, want) {

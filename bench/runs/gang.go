@@ -64,7 +64,10 @@ type member struct {
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Reader
+	said    chan struct{} // closed when it has said its first line
+	err     error         // if that was another one
 	started time.Time
+	ready   time.Time // when it had connected
 	gone    bool
 }
 
@@ -89,22 +92,33 @@ func (g *gang) start(o orders) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &member{cmd: cmd, in: in, out: bufio.NewReader(out), started: time.Now()}
+	m := &member{cmd: cmd, in: in, out: bufio.NewReader(out), said: make(chan struct{}), started: time.Now()}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	g.members = append(g.members, m)
+	go m.listen() // until it has said a line, or is dead
 	return m, nil
 }
 
 // ready waits until all are connected.
 func (g *gang) ready() error {
 	for _, m := range g.members {
-		if line, err := m.out.ReadString('\n'); err != nil || line != "ready\n" {
-			return fmt.Errorf("worker process said %q: %v", line, err)
+		if <-m.said; m.err != nil {
+			return m.err
 		}
 	}
 	return nil
+}
+
+// listen waits for the word of a process that it is ready.
+func (m *member) listen() {
+	line, err := m.out.ReadString('\n')
+	m.ready = time.Now()
+	if err != nil || line != "ready\n" {
+		m.err = fmt.Errorf("worker process said %q: %v", line, err)
+	}
+	close(m.said)
 }
 
 // release lets those begin that hold.
@@ -121,6 +135,7 @@ func (m *member) end(signal os.Signal) {
 	}
 	m.gone = true
 	_ = m.cmd.Process.Signal(signal)
+	<-m.said
 	_, _ = io.Copy(io.Discard, m.out)
 	_ = m.cmd.Wait()
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 
 // slots of the workers that latencies are measured with.
 const latencySlots = 16
+
+// skip begins the payload of runs whose shards take no time.
+const skip = "large"
 
 // latencies measures the time from the call of Submit to the beginning of the work, with nothing to do and with half
 // of the slots busy.
@@ -32,7 +36,9 @@ func (b bench) latencies(ctx context.Context) ([]record.Record, error) {
 	var began sync.Map // submission → time
 	stop := m.serve(runs.Worker{Kind: kind, Concurrency: latencySlots, Work: func(ctx context.Context, t *runs.Task) ([]byte, error) {
 		now := time.Now()
-		began.LoadOrStore(string(t.Run.Payload), now)
+		if _, later := began.LoadOrStore(string(t.Run.Payload), now); later || strings.HasPrefix(string(t.Run.Payload), `"`+skip) {
+			return nil, nil
+		}
 		return nil, pass(ctx, b.busy)
 	}})
 	defer func() { _ = stop() }()
@@ -54,7 +60,45 @@ func (b bench) latencies(ctx context.Context) ([]record.Record, error) {
 			all = append(all, r)
 		}
 	}
+	took, err := b.firsts(ctx, m, &began)
+	if err != nil {
+		return nil, err
+	}
+	setting := fmt.Sprintf("%d runs of %d shards without work, one after the other, %d slots", len(took), largeRun, latencySlots)
+	for _, q := range []float64{0.5, 0.95} {
+		r := b.less(fmt.Sprintf("latency/large/p%.0f", 100*q), setting, "ms from submit to the start of the first shard", quantile(took, q), quantile(peer, q),
+			"JetStream: publish to a waiting fetch, idle")
+		r.Runs = 1
+		b.say(r)
+		all = append(all, r)
+	}
 	return all, nil
+}
+
+// largeRun is the shards of a run whose first one is waited for.
+const largeRun = 256
+
+// firsts submits large runs, each after the end of the one before, and returns how long each waited for the start of the
+// first of its shards, in milliseconds.
+func (b bench) firsts(ctx context.Context, m *mesh, began *sync.Map) ([]float64, error) {
+	var took []float64
+	for i := range max(b.samples/10, 2) {
+		key := strconv.Quote(skip + strconv.Itoa(i))
+		submitted := time.Now()
+		run, err := m.submit(ctx, largeRun, key)
+		if err != nil {
+			return nil, err
+		}
+		if err := m.await(ctx, []string{run.ID}); err != nil {
+			return nil, err
+		}
+		at, ok := began.Load(key)
+		if !ok {
+			return nil, fmt.Errorf("run %s ended without its work", run.ID)
+		}
+		took = append(took, ms(at.(time.Time).Sub(submitted)))
+	}
+	return took, nil
 }
 
 // starts submits runs at random times and returns how long each waited for its start, in milliseconds.

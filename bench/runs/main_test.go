@@ -52,7 +52,7 @@ func TestTiny(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"submit/3", "shards/1x2", "shards/2x1", "latency/idle/p99", "latency/half-busy/p50", "watch/8-on-2/p99", "watch/8-on-8/replay",
+		"submit/3", "shards/1x2", "shards/2x1", "latency/idle/p99", "latency/half-busy/p50", "latency/large/p50", "watch/8-on-2/p99", "watch/8-on-8/replay",
 		"list/page", "list/scan", "scale/0-6-0", "scale/0-6-0-killed",
 	} {
 		if !names["runs/"+want] {

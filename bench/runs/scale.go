@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"os"
 	"syscall"
 	"time"
@@ -110,7 +111,12 @@ func (b bench) season(ctx context.Context, p plan, killed int) (record.Record, e
 		return record.Record{}, err
 	}
 	best, waste := ideal(durations, slots)
-	name, note := "scale/0-%d-0", fmt.Sprintf("efficiency %.1f %%", 100*best/measured)
+	late := slices.Clone(slots)
+	for i := range late {
+		late[i].from = g.members[i/p.slots].ready.Sub(begin).Seconds()
+	}
+	connected, _ := ideal(durations, late)
+	name, note := "scale/0-%d-0", fmt.Sprintf("efficiency %.1f %%; of the missing %.2f s the start of processes takes %.2f s", 100*best/measured, measured-best, connected-best)
 	if killed > 0 {
 		name = "scale/0-%d-0-killed"
 		note += fmt.Sprintf("; %d of %d processes killed with kill -9 half-way, %.0f s of work lost with them", killed, p.processes, waste)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.uber.org/goleak"
@@ -43,7 +46,43 @@ func (r runs) WatchRun(q *runv1.WatchRunRequest, stream runv1.RunService_WatchRu
 		<-stream.Context().Done()
 		return stream.Context().Err()
 	}
+	if q.Name == "runs/refused" {
+		return status.Error(codes.Canceled, "not today")
+	}
 	return fault.New(fault.NotFound, "no run")
+}
+
+// TestGivenUpIsNoFailure: the span of a stream that its reader has given up has no error; those that the server ended
+// with one have, also where it says CANCELLED.
+func TestGivenUpIsNoFailure(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	s := NewServer(Config{DrainTimeout: time.Second}, zaptest.NewLogger(t))
+	runv1.RegisterRunServiceServer(s, runs{})
+	l := NewLocal()
+	s.Start(l)
+	conn, err := l.Dial(Traced(sdk.NewTracerProvider(sdk.WithSyncer(spans))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(); s.Stop(); <-s.Done() })
+	for _, c := range []struct {
+		name, code string
+		status     otelcodes.Code
+	}{{"runs/endless", "CANCELLED", otelcodes.Unset}, {"runs/none", "NOT_FOUND", otelcodes.Error}, {"runs/refused", "CANCELLED", otelcodes.Error}} {
+		spans.Reset()
+		ctx, cancel := context.WithCancel(t.Context())
+		stream, err := runv1.NewRunServiceClient(conn).WatchRun(ctx, &runv1.WatchRunRequest{Name: c.name})
+		for err == nil {
+			if _, err = stream.Recv(); err == nil {
+				cancel() // enough seen
+			}
+		}
+		cancel()
+		got := spans.GetSpans()
+		if len(got) != 1 || got[0].Status.Code != c.status || !slices.Contains(got[0].Attributes, attribute.String("rpc.response.status_code", c.code)) {
+			t.Errorf("%s: spans %+v; want one with status %s and code %s", c.name, got, c.status, c.code)
+		}
+	}
 }
 
 func TestStopEndsFollowersAtOnce(t *testing.T) {

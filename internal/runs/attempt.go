@@ -213,7 +213,11 @@ func (a *attempt) release(ctx context.Context) {
 		a.lost(ctx, lost)
 		return
 	}
-	a.logAttempt("given back", nil)
+	outcome := "given back"
+	if run.Pauses != a.run.Pauses {
+		outcome = "paused"
+	}
+	a.logAttempt(outcome, nil)
 	a.step("released")
 	if run.State == Paused {
 		a.ack(ctx)

@@ -233,16 +233,18 @@ func (b *board) pause() time.Duration {
 	return max(wait, time.Millisecond)
 }
 
-// keep is for how long the board is good. What a look costs bounds how often it is done.
+// keep is for how long the board is good. What a look costs bounds how often it is done, up to a limit: however long it
+// takes, a call is followed by a look soon, and a shard that nobody calls for is found.
 func (b *board) keep() time.Duration {
+	poll := b.q.s.cfg.Poll
 	if b.stale {
-		return max(5*b.cost, 10*time.Millisecond)
+		return min(max(5*b.cost, 10*time.Millisecond), idlePolls*poll)
 	}
-	poll := idlePolls * b.q.s.cfg.Poll
+	rest := idlePolls * poll
 	for _, s := range b.seats {
 		if s.waiting > 0 || s.inFlight > 0 {
-			poll = b.q.s.cfg.Poll
+			rest = poll
 		}
 	}
-	return max(20*b.cost, poll)
+	return max(rest, min(20*b.cost, costlyPolls*poll))
 }

@@ -52,7 +52,7 @@ type Config struct {
 type Deps struct {
 	JS     jetstream.JetStream        // required
 	Log    *zap.Logger                // default: nothing
-	Clock  func() time.Time           // default time.Now
+	Clock  func() time.Time           // of this machine, for the log to say that it is wrong: see clock; default time.Now
 	Reason func(err error) (r string) // Failure.Reason of a failed run; default "INTERNAL"
 	// Forget removes what Worker.Work keeps for a retry beside the run's document (check-points, under Run.Origin). It is
 	// called before the record of a run that FAILED or was CANCELLED is removed, at least once. Default: nothing.

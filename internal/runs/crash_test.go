@@ -187,23 +187,18 @@ func TestReconcile(t *testing.T) {
 	for name, prepare := range steps {
 		t.Run(name, func(t *testing.T) {
 			b := openBus(t, t.TempDir())
-			clock := time.Now
-			s, err := New(t.Context(), fast, Deps{JS: b.JetStream(), Clock: func() time.Time { return clock() }})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := newService(t, b, fast)
 			run := submit(t, s, Spec{Shards: 2})
 			prepare(t, s, run)
 			q, err := s.queue(t.Context(), "dream")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := q.purge(t.Context(), &run); err != nil {
+			if err := q.purge(t.Context(), &run, nil); err != nil {
 				t.Fatal(err)
 			}
-			clock = func() time.Time { return time.Now().Add(time.Minute) } // the run is not fresh any more
+			s.now = func() time.Time { return s.serverTime().Add(time.Minute) } // the run is not fresh any more
 			s.Start()
-			defer s.Close()
 			serve(t, s, Worker{Kind: "dream", Work: func(_ context.Context, task *Task) ([]byte, error) { return []byte("late"), nil }})
 			done, _ := await(t, s, run.ID)
 			wantState(t, done, Succeeded)
@@ -271,7 +266,7 @@ func TestOrphanMessage(t *testing.T) {
 	if err := q.publish(t.Context(), &never, 0, "1"); !errors.Is(err, errQueued) {
 		t.Errorf("a second message of one shard: %v", err)
 	}
-	if err := q.ready(t.Context(), &never, 1); err != nil {
+	if err := q.makeLane(t.Context(), never.lane(), ""); err != nil {
 		t.Fatal(err)
 	}
 	msg, err := newBoard(q).take(t.Context())

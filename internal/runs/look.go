@@ -21,6 +21,8 @@ const (
 	sureWait = 50 * time.Millisecond
 	// idlePolls is how many times Config.Poll passes between two looks at an empty queue.
 	idlePolls = 5
+	// costlyPolls is how many at most, however long a look takes.
+	costlyPolls = 15
 )
 
 // look reads the board anew where that is due. Of several that want to, one does and the others wait for it.

@@ -140,7 +140,7 @@ func (m *model) lose(t *rapid.T) {
 	}
 	q, err := m.s.queue(context.Background(), run.Kind)
 	if err == nil && !run.State.Terminal() {
-		err = q.purge(context.Background(), &run)
+		err = q.purge(context.Background(), &run, nil)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 // Observer hears what happens to the runs that this process works on; package telemetry counts it. Kinds, stages,
 // outcomes and states are each a handful of names. Its methods are called from many goroutines and must not block.
 type Observer interface {
-	// Attempt has ended, as its log line says: "done", "retry", "failed", "given back", "fenced", "ended", …
+	// Attempt has ended, as its log line says: "done", "retry", "failed", "given back", "paused", "fenced", "ended", …
 	Attempt(kind, outcome string)
 	// Stage took so long: "queue" from the message to its first delivery; "claim", "work", "commit", "finish" and "ack"
 	// of a shard; and the parts that the work itself names (package stage), with what they did.

@@ -28,7 +28,7 @@ func TestPurgeLeavesOthers(t *testing.T) {
 			t.Fatalf("%v, %v", c, err)
 		}
 	}
-	if err := q.purge(t.Context(), &paused); err != nil {
+	if err := q.purge(t.Context(), &paused, nil); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := q.queued(t.Context(), &paused); err != nil || len(left) > 0 {

@@ -147,9 +147,9 @@ func (q *queue) queued(ctx context.Context, run *Run) (map[string]uint64, error)
 	return info.State.Subjects, nil
 }
 
-// purge removes the messages of a run, one by one. A purge by subject (nats-server 2.15.2) makes a consumer forget the
+// purge removes the messages of a run but those on the kept subjects, one by one. A purge by subject (nats-server 2.15.2) makes a consumer forget the
 // older messages of other runs that it has delivered and that are not acknowledged: nobody ever gets them again.
-func (q *queue) purge(ctx context.Context, run *Run) error {
+func (q *queue) purge(ctx context.Context, run *Run, keep map[string]bool) error {
 	queued, err := q.queued(ctx, run)
 	if err != nil {
 		return err
@@ -157,6 +157,9 @@ func (q *queue) purge(ctx context.Context, run *Run) error {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	for subject := range queued {
+		if keep[subject] {
+			continue
+		}
 		if err := q.remove(ctx, subject); err != nil {
 			return fmt.Errorf("remove %s from the queue: %w", subject, err)
 		}

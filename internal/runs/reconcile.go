@@ -17,11 +17,29 @@ const freshRun = 2 * time.Second
 // reconcile is one pass over the runs that have not ended: shards that wait without a message get one. Several
 // processes may do it at the same time.
 func (s *Service) reconcile(ctx context.Context) error {
-	open, old, err := s.survey(ctx)
+	problems := []error{s.askTime(ctx)}
+	begun := s.now()
+	var open, old, left []Run
+	err := s.survey(ctx, func(run Run) {
+		switch {
+		case !run.State.Terminal():
+			open = append(open, run)
+		case s.cfg.KeepRuns >= 0 && begun.Sub(run.Ended) > s.cfg.KeepRuns:
+			old = append(old, run)
+		case s.leftBehind(&run, begun):
+			run.Shards, run.Payload = nil, nil
+			left = append(left, run)
+		}
+	})
 	if err != nil {
-		return err
+		return errors.Join(append(problems, err)...)
 	}
-	problems := []error{s.removeOld(ctx, open, old)}
+	problems = append(problems, s.removeOld(ctx, open, old))
+	if err := s.sweep(ctx, left); err != nil {
+		problems = append(problems, err)
+	} else {
+		s.swept = begun
+	}
 	for _, run := range open {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -68,44 +86,43 @@ func (s *Service) removeOld(ctx context.Context, open, old []Run) error {
 
 // unfinished reads the runs that have not ended.
 func (s *Service) unfinished(ctx context.Context) ([]Run, error) {
-	open, _, err := s.survey(ctx)
+	var open []Run
+	err := s.survey(ctx, func(run Run) {
+		if !run.State.Terminal() {
+			open = append(open, run)
+		}
+	})
 	return open, err
 }
 
-// survey reads all runs in one stream and returns those that have not ended, and those that ended longer ago than
-// Config.KeepRuns.
-func (s *Service) survey(ctx context.Context) (open, old []Run, err error) {
+// survey reads all runs in one stream.
+func (s *Service) survey(ctx context.Context, see func(Run)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watcher, err := s.docs.Watch(ctx, runKey("*"), jetstream.IgnoreDeletes())
 	if err != nil {
-		return nil, nil, fmt.Errorf("read runs: %w", err)
+		return fmt.Errorf("read runs: %w", err)
 	}
 	defer watcher.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(askWait): // nothing more comes: the queue cannot be reached
-			return nil, nil, fmt.Errorf("read runs: %w", context.DeadlineExceeded)
+			return fmt.Errorf("read runs: %w", context.DeadlineExceeded)
 		case entry, ok := <-watcher.Updates():
 			if !ok {
-				return nil, nil, errors.New("read runs: the connection was closed")
+				return errors.New("read runs: the connection was closed")
 			}
 			if entry == nil { // all that there is now
-				return open, old, nil
+				return nil
 			}
 			run, err := decode(entry)
 			if err != nil {
 				s.log.Error("unreadable run", zap.Error(err))
 				continue
 			}
-			switch {
-			case !run.State.Terminal():
-				open = append(open, run)
-			case s.cfg.KeepRuns >= 0 && s.now().Sub(run.Ended) > s.cfg.KeepRuns:
-				old = append(old, run)
-			}
+			see(run)
 		}
 	}
 }
@@ -133,7 +150,7 @@ func (s *Service) publishAll(ctx context.Context, run Run, generation string) er
 	if err != nil {
 		return err
 	}
-	published := 0
+	c := caller{q: q, run: &run}
 	for _, unit := range due {
 		if queued[q.subjectOf(&run, unitToken(unit))] > 0 {
 			continue
@@ -141,15 +158,15 @@ func (s *Service) publishAll(ctx context.Context, run Run, generation string) er
 		switch err := q.publish(ctx, &run, unit, generation); {
 		case errors.Is(err, errQueued):
 		case err != nil:
-			return errors.Join(err, q.ready(ctx, &run, published))
+			return errors.Join(err, c.done(ctx))
 		default:
 			s.point("reconcile.published")
-			published++
+			c.published(ctx)
 		}
 	}
-	if published > 0 {
-		s.log.Info("shards are queued", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("shards", published),
+	if c.count > 0 {
+		s.log.Info("shards are queued", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("shards", c.count),
 			zap.String("trace_id", run.TraceID()))
 	}
-	return q.ready(ctx, &run, published)
+	return c.done(ctx)
 }

@@ -36,7 +36,7 @@ func (s *Service) remove(ctx context.Context, run Run) error {
 	if err != nil {
 		return err
 	}
-	if err := q.purge(ctx, &run); err != nil {
+	if err := q.purge(ctx, &run, nil); err != nil {
 		return fmt.Errorf("remove the messages of run %s: %w", run.ID, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWait)

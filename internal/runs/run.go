@@ -107,7 +107,7 @@ type Run struct {
 	Failure         *Failure `json:"failure,omitempty"`
 	Dead            *dead    `json:"dead,omitempty"` // the shard that the run failed of; not in events
 	CancelRequested bool     `json:"cancel_requested,omitempty"`
-	Attempts        int      `json:"attempts,omitempty"` // begun over all units, without those that were given back
+	Attempts        int      `json:"attempts,omitempty"` // begun over all shards, without those that were given back
 
 	Pauses    int           `json:"pauses,omitempty"`   // how often it was paused
 	PausedAt  time.Time     `json:"paused_at,omitzero"` // while PAUSED
@@ -205,7 +205,7 @@ func (r *Run) allDone() bool { return r.ShardsDone == r.ShardCount && !r.Unplann
 // sum brings the totals up to date with the shards.
 func (r *Run) sum() {
 	var done, total int64
-	r.ShardCount, r.ShardsDone, r.Attempts = len(r.Shards), 0, r.Final.Attempt+r.Planning.Attempt
+	r.ShardCount, r.ShardsDone, r.Attempts = len(r.Shards), 0, 0
 	for _, shard := range r.Shards {
 		done += shard.Units
 		total += shard.Total

@@ -22,7 +22,9 @@ type Service struct {
 	cfg     Config
 	js      jetstream.JetStream
 	log     *zap.Logger
-	now     func() time.Time
+	now     func() time.Time // by the server's clock
+	machine func() time.Time // by this machine's
+	clock   clock
 	reason  func(error) string
 	forgets func(context.Context, Run) error
 	at      func(point string) // nil but in tests
@@ -49,6 +51,8 @@ type Service struct {
 
 	stop context.CancelFunc // of the reconciler; nil before Start
 	done chan struct{}
+
+	swept time.Time // when the reconciler last looked for the messages of ended runs
 }
 
 // New makes the streams and the bucket where they are missing. Call Start to have lost messages put back, and Close at
@@ -65,8 +69,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg, js: deps.JS, log: deps.Log, reason: deps.Reason, forgets: deps.Forget, at: deps.Point, queues: map[string]*queue{}, voices: map[string]*voice{},
 		tracer: deps.Tracer, observe: deps.Observer,
-		now: func() time.Time { return deps.Clock().UTC().Round(0) }, // as it comes back from JSON
+		machine: deps.Clock,
 	}
+	s.now = s.serverTime
 	s.born = time.Now()
 	s.rates.fresh, s.rates.written = map[string]tally{}, map[string]time.Time{}
 	s.ledger = &ledger{s: s, pages: map[string]*page{}}
@@ -86,6 +91,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the stream of run events: %w", err)
+	}
+	if err := s.askTime(ctx); err != nil {
+		return nil, err
 	}
 	if err := s.openDead(ctx); err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 
 // Cancel ends a run at once and for good; its workers notice within a second. A run that has ended is returned as it is.
 func (s *Service) Cancel(ctx context.Context, id string) (Run, error) {
-	return s.steer(ctx, id, func() { s.point("cancel.written") }, func(run *Run) error {
+	run, err := s.steer(ctx, id, func() { s.point("cancel.written") }, func(run *Run) error {
 		if run.State.Terminal() {
 			return errKeep
 		}
@@ -18,6 +18,13 @@ func (s *Service) Cancel(ctx context.Context, id string) (Run, error) {
 		run.end(Cancelled, s.now())
 		return nil
 	})
+	if err != nil || run.State != Cancelled {
+		return run, err
+	}
+	if err := s.discard(ctx, run); err != nil { // workers drop the messages of a run that has ended, and the reconciler does
+		s.log.Warn("messages of a cancelled run stay in the queue", zap.String("run", id), zap.Error(err))
+	}
+	return run, nil
 }
 
 // Pause takes a run out of the queue until Resume. Work under way ends within a second, with the cause ErrPaused, and
@@ -50,7 +57,7 @@ func (s *Service) withdrawMessages(ctx context.Context, run Run) error {
 	if err != nil {
 		return err
 	}
-	if err := q.purge(ctx, &run); err != nil {
+	if err := q.purge(ctx, &run, nil); err != nil {
 		return err
 	}
 	s.point("pause.purged")

@@ -211,12 +211,12 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 	run.Sequence = s.announce(ctx, run)
 	s.point("submit.announced")
 	generation := "r" + strconv.FormatUint(run.revision, 10) // another one when it was withdrawn before
-	published := 0
+	c := caller{q: q, run: &run}
 	for _, unit := range run.due() {
 		err := q.publish(ctx, &run, unit, generation)
 		if err == nil || errors.Is(err, errQueued) {
 			s.point("submit.published")
-			published++
+			c.published(ctx)
 			continue
 		}
 		if errors.Is(err, ErrQueueFull) && s.withdraw(ctx, q, run) {
@@ -225,7 +225,7 @@ func (s *Service) enqueue(ctx context.Context, q *queue, run Run) (Run, bool, er
 		logs.From(ctx, s.log).Warn("shards are not queued yet", zap.String("run", run.ID), zap.String("kind", run.Kind), zap.Int("first", unit), zap.Error(err))
 		break
 	}
-	if err := q.ready(ctx, &run, published); err != nil {
+	if err := c.done(ctx); err != nil {
 		s.log.Warn("shards are in no lane yet", zap.String("run", run.ID), zap.Error(err))
 	}
 	return run, true, nil
@@ -241,7 +241,7 @@ func (s *Service) withdraw(ctx context.Context, q *queue, run Run) bool {
 	}
 	s.point("submit.withdrawn")
 	s.log.Info("run withdrawn, the queue is full", zap.String("run", run.ID), zap.String("kind", run.Kind))
-	if err := q.purge(ctx, &run); err != nil { // workers drop messages without a run
+	if err := q.purge(ctx, &run, nil); err != nil { // workers drop messages without a run
 		s.log.Warn("withdraw run", zap.String("run", run.ID), zap.Error(err))
 	}
 	if err := s.events.Purge(ctx, jetstream.WithPurgeSubject(s.eventSubject(run.ID))); err != nil {

@@ -81,9 +81,9 @@ func (d *delivery) arrive(ctx context.Context) (context.Context, trace.Span) {
 	if meta.NumDelivered > 1 { // given back in between: nobody knows when
 		return ctx, span
 	}
-	now := time.Now()
-	d.s.observe.Stage(d.w.Kind, "queue", max(0, now.Sub(meta.Timestamp)), 1) // two clocks: the server's and ours
-	_, wait := d.s.tracer.Start(parent, "queue wait", trace.WithTimestamp(meta.Timestamp), trace.WithLinks(trace.LinkFromContext(ctx)),
+	now, waited := time.Now(), max(0, d.s.now().Sub(meta.Timestamp)) // both by the server's clock; the span is by ours
+	d.s.observe.Stage(d.w.Kind, "queue", waited, 1)
+	_, wait := d.s.tracer.Start(parent, "queue wait", trace.WithTimestamp(now.Add(-waited)), trace.WithLinks(trace.LinkFromContext(ctx)),
 		trace.WithAttributes(attribute.String("dreamood.kind", d.w.Kind), attribute.Int("dreamood.shard", d.shard)))
 	wait.End(trace.WithTimestamp(now))
 	return ctx, span

@@ -66,7 +66,7 @@ func TestTraceSurvivesRedelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := q.purge(t.Context(), &run); err != nil { // the message is lost
+	if err := q.purge(t.Context(), &run, nil); err != nil { // the message is lost
 		t.Fatal(err)
 	}
 	newService(t, b, fast).Start() // a process that traces nothing puts it back

@@ -38,7 +38,7 @@ func miscount(t *testing.T, q *queue, run Run) bool {
 			}
 		})
 	}
-	err := q.purge(t.Context(), &run)
+	err := q.purge(t.Context(), &run, nil)
 	stop()
 	looking.Wait()
 	if err == nil {

@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
@@ -28,6 +29,46 @@ func (s *Service) wake(kind string, c call) {
 	}
 	if err != nil { // they look by themselves
 		s.log.Debug("wake the workers", zap.String("kind", kind), zap.Error(err))
+	}
+}
+
+// caller makes the lane of a run where it is missing and wakes the workers while its shards are published: after the
+// first, so that work begins at once, then whenever there are twice as many, and after the last. The lane is looked at
+// again after the last one, because it may be removed in the meantime: whoever comes last, the remover or the publisher,
+// sees what the other did.
+type caller struct {
+	q     *queue
+	run   *Run
+	count int // published
+	told  int // of these, called for
+}
+
+// published is to be called after each shard.
+func (c *caller) published(ctx context.Context) {
+	if c.count++; c.count < 2*c.told {
+		return
+	}
+	if c.told > 0 || c.q.makeLane(ctx, c.run.lane(), c.run.Owner) == nil { // otherwise done tries again
+		c.wake()
+	}
+}
+
+// done is to be called after the last shard.
+func (c *caller) done(ctx context.Context) error {
+	if c.count == 0 || c.count == 1 && c.told == 1 { // no lane, or made after the last
+		return nil
+	}
+	if err := c.q.makeLane(ctx, c.run.lane(), c.run.Owner); err != nil {
+		return err
+	}
+	c.wake()
+	return nil
+}
+
+func (c *caller) wake() {
+	if c.count > c.told {
+		c.q.s.wake(c.q.kind, call{Lane: c.run.lane().name(), New: int64(c.count - c.told)})
+		c.told = c.count
 	}
 }
 

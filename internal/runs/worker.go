@@ -37,8 +37,8 @@ type Worker struct {
 	// it the result is the run's target.
 	Finish func(ctx context.Context, run Run) (result string, err error)
 
-	// Abandon cleans up after a run that FAILED or was CANCELLED: once for every shard that still had a message, after
-	// its Work has returned, sometimes again. Optional.
+	// Abandon cleans up after a run that FAILED or was CANCELLED: once for every shard that a worker had at its end, after
+	// its Work has returned, sometimes again, and for others whose message a worker gets. Optional.
 	Abandon func(ctx context.Context, run Run)
 }
 
