@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,8 +29,16 @@ const maxSteps = 64
 // Pipelines is what SubmitPipeline must know of the work that a mesh can do.
 type Pipelines struct {
 	Kinds map[string]StepKind
-	// Made looks for a resource and returns the name of the run that made it, empty where that is not known.
-	Made func(ctx context.Context, resource string) (run string, there bool, err error)
+	// Made looks for a resource, and says who made it.
+	Made func(ctx context.Context, resource string) (by Maker, there bool, err error)
+	// Collections are the first parts of the names of resources: a request that names one, "sets/demo", needs it.
+	Collections []string
+}
+
+// Maker is who made a resource.
+type Maker struct {
+	Run   string // its name; empty where that is not known
+	Owner string // of the resource; empty where clients are not authenticated
 }
 
 // StepKind is a kind of run that a step of a pipeline may be.
@@ -38,11 +47,13 @@ type StepKind struct {
 	Target  func(proto.Message) (string, error) // the resource that it makes, or changes
 	Makes   bool                                // makes its target; otherwise it changes one that is there
 	Unit    string                              // of progress
+	Check   func(proto.Message) error           // looks at the fields alone, in every process; its error is a fault; optional
 	Plan    Planner                             // nil in a process that does not work on this kind: its workers plan then
 }
 
 // step of a pipeline that is submitted.
 type step struct {
+	at      string // its place in the request
 	id      string
 	kind    string
 	of      StepKind
@@ -52,6 +63,8 @@ type step struct {
 	options Options
 	after   []*step
 	maker   *step // of the target, where the step only changes it
+
+	planned *Plan // by check
 
 	fate runv1.PipelineStepFate
 	run  *Run // nil when it is done without one
@@ -70,7 +83,7 @@ func (p Pipelines) stepsOf(q *runv1.SubmitPipelineRequest) ([]*step, error) {
 		at := fmt.Sprintf("steps[%d]", i)
 		read, err := p.read(at, s, q.PipelineId)
 		if err != nil {
-			c.Add(at, "(%s) %v", s.Id, err)
+			addProblems(&c, at, s.Id, err)
 			continue
 		}
 		for _, other := range steps {
@@ -90,7 +103,31 @@ func (p Pipelines) stepsOf(q *runv1.SubmitPipelineRequest) ([]*step, error) {
 	return steps, c.Err()
 }
 
-// read reads one step.
+// addProblems notes what is wrong with a step: each field of it that is at fault.
+func addProblems(c *fault.Checks, at, id string, err error) {
+	var f *fault.Error
+	if !errors.As(err, &f) || len(f.Violations) == 0 {
+		c.Add(at, "(%s) %v", id, err)
+		return
+	}
+	for _, v := range f.Violations {
+		c.Add(at+"."+v.Field, "(%s) %s", id, v.Problem)
+	}
+}
+
+// addFields notes the fields of a request that are at fault.
+func addFields(c *fault.Checks, err error) {
+	var f *fault.Error
+	if !errors.As(err, &f) || len(f.Violations) == 0 {
+		c.Add("request_json", "%v", err)
+		return
+	}
+	for _, v := range f.Violations {
+		c.Add("request_json."+v.Field, "%s", v.Problem)
+	}
+}
+
+// read reads one step, and tells everything that is wrong with it.
 func (p Pipelines) read(at string, s *runv1.PipelineStep, pipeline string) (*step, error) {
 	if !ood.ValidID(s.Id) {
 		return nil, fmt.Errorf("id %q: want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", s.Id)
@@ -99,30 +136,36 @@ func (p Pipelines) read(at string, s *runv1.PipelineStep, pipeline string) (*ste
 	if !ok {
 		return nil, fmt.Errorf("kind %q: want one of %s", s.Kind, strings.Join(slices.Sorted(maps.Keys(p.Kinds)), ", "))
 	}
-	out := &step{id: s.Id, kind: s.Kind, of: of, request: of.Request(), options: OptionsOf(s.Options)}
+	out := &step{at: at, id: s.Id, kind: s.Kind, of: of, request: of.Request(), options: OptionsOf(s.Options)}
 	if err := protojson.Unmarshal([]byte(s.RequestJson), out.request); err != nil {
 		return nil, fmt.Errorf("request_json: %w", err)
 	}
+	var c fault.Checks
 	fields := out.request.ProtoReflect().Descriptor().Fields()
 	for _, name := range []string{"request_id", "options"} {
-		if field := fields.ByTextName(name); field != nil && out.request.ProtoReflect().Has(field) {
-			return nil, fmt.Errorf("request_json: has %s, which is the pipeline's; leave it away", name)
-		}
+		field := fields.ByTextName(name)
+		c.That(field == nil || !out.request.ProtoReflect().Has(field), "request_json", "has %s, which is the pipeline's; leave it away", name)
 	}
-	if len(out.options.After) > 0 {
-		return nil, fmt.Errorf("options.after: a step waits for steps of its pipeline; use the step's own after")
-	}
+	c.That(len(out.options.After) == 0, "options.after", "a step waits for steps of its pipeline; use the step's own after")
 	out.options.Labels = maps.Clone(out.options.Labels)
 	if out.options.Labels == nil {
 		out.options.Labels = map[string]string{}
 	}
 	out.options.Labels[labelPipeline], out.options.Labels[labelStep] = pipeline, s.Id
 	if err := out.options.check(); err != nil {
-		return nil, fmt.Errorf("options: %w", err)
+		c.Add("options", "%v", err)
 	}
 	var err error
-	if out.target, err = of.Target(out.request); err != nil {
-		return nil, fmt.Errorf("request_json: %w", err)
+	if of.Check != nil {
+		err = of.Check(out.request)
+	}
+	if err != nil {
+		addFields(&c, err)
+	} else if out.target, err = of.Target(out.request); err != nil {
+		c.Add("request_json", "%v", err)
+	}
+	if err := c.Err(); err != nil {
+		return nil, err
 	}
 	out.payload, err = protojson.Marshal(out.request)
 	return out, err
@@ -138,12 +181,10 @@ func connect(s *step, all []*step, after []string) error {
 		}
 		s.after = append(s.after, all[i])
 	}
-	named := map[string]bool{}
-	var request any
-	if err := json.Unmarshal(s.payload, &request); err != nil {
+	named, err := s.names()
+	if err != nil {
 		return err
 	}
-	collect(request, named)
 	for _, other := range all {
 		if other == s || !other.of.Makes || !named[other.target] {
 			continue
@@ -156,6 +197,15 @@ func connect(s *step, all []*step, after []string) error {
 		}
 	}
 	return nil
+}
+
+// names are all strings in the request of a step: the resources that it names are among them.
+func (s *step) names() (map[string]bool, error) {
+	named := map[string]bool{}
+	var request any
+	err := json.Unmarshal(s.payload, &request)
+	collect(request, named)
+	return named, err
 }
 
 // collect notes every string in a piece of JSON.

@@ -30,12 +30,8 @@ func (s Server) SubmitPipeline(ctx context.Context, q *runv1.SubmitPipelineReque
 		return nil, err
 	}
 	sub := &submission{s: s.Runs, p: s.Pipelines, pipeline: q.PipelineId, owner: auth.Owner(ctx)}
-	for _, step := range steps { // refuse before anything is submitted
-		if step.of.Makes {
-			if _, err := sub.judge(ctx, step); err != nil {
-				return nil, inStep(step, err)
-			}
-		}
+	if err := sub.check(ctx, steps); err != nil { // before anything is submitted
+		return nil, err
 	}
 	out := &runv1.SubmitPipelineResponse{}
 	for _, step := range steps {
@@ -75,6 +71,7 @@ type submission struct {
 	p        Pipelines
 	pipeline string
 	owner    string
+	open     map[string]bool // targets of runs that have not ended; nil: not asked for
 }
 
 // verdict is what is to be done with a step.
@@ -111,6 +108,9 @@ func (sub *submission) do(ctx context.Context, step *step) error {
 	if v.fate != runv1.PipelineStepFate_PIPELINE_STEP_FATE_SUBMITTED && v.fate != runv1.PipelineStepFate_PIPELINE_STEP_FATE_RETRIED {
 		return nil
 	}
+	if p := step.planned; p != nil {
+		v.next.Plan = func(context.Context, []byte, string) (Plan, error) { return *p, nil }
+	}
 	run, created, err := sub.s.Submit(ctx, v.next)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (sub *submission) judge(ctx context.Context, step *step) (verdict, error) {
 	}
 	incarnation := ""
 	if !step.of.Makes {
-		if incarnation, err = sub.incarnation(ctx, step, made, there); err != nil {
+		if incarnation, err = sub.incarnation(ctx, step, made.Run, there); err != nil {
 			return verdict{}, err
 		}
 	}
@@ -142,11 +142,11 @@ func (sub *submission) judge(ctx context.Context, step *step) (verdict, error) {
 	switch {
 	case run != nil && !run.State.Terminal():
 		v.fate = runv1.PipelineStepFate_PIPELINE_STEP_FATE_UNDER_WAY
-	case run != nil && run.State == Succeeded && (!step.of.Makes || there && (made == "" || made == ood.Runs.Name(run.ID))):
+	case run != nil && run.State == Succeeded && (!step.of.Makes || there && (made.Run == "" || made.Run == ood.Runs.Name(run.ID))):
 		v.fate = runv1.PipelineStepFate_PIPELINE_STEP_FATE_DONE
 	case step.of.Makes && there:
 		v.fate = runv1.PipelineStepFate_PIPELINE_STEP_FATE_DONE
-		v.run, err = sub.found(ctx, step, made)
+		v.run, err = sub.found(ctx, step, made.Run)
 	case run != nil && run.State != Succeeded:
 		v.fate = runv1.PipelineStepFate_PIPELINE_STEP_FATE_RETRIED
 	}

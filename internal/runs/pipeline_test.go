@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,18 +37,25 @@ func (w *works) pipelines(local bool) Pipelines {
 		}
 		return "things/" + field(m, "id"), nil
 	}}
+	made.Check = func(m proto.Message) error {
+		var c fault.Checks
+		c.That(field(m, "color") != "loud", "color", "is too loud")
+		c.That(field(m, "taste") != "loud", "taste", "is too loud, too")
+		return c.Err()
+	}
 	measured := StepKind{Request: request, Unit: "things", Target: func(m proto.Message) (string, error) { return field(m, "name"), nil }}
 	if local {
 		made.Plan = w.plan
 	}
 	return Pipelines{
 		Kinds: map[string]StepKind{"make": made, "measure": measured},
-		Made: func(_ context.Context, resource string) (string, bool, error) {
+		Made: func(_ context.Context, resource string) (Maker, bool, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			run, there := w.made[resource]
-			return run, there, nil
+			return Maker{Run: run}, there, nil
 		},
+		Collections: []string{"things"},
 	}
 }
 
@@ -259,5 +267,41 @@ func TestPipelineRefuses(t *testing.T) {
 	list, _, err := s.List(t.Context(), Filter{}, 0, "")
 	if err != nil || len(list) != 0 {
 		t.Errorf("refused pipelines left %v, %v", list, err)
+	}
+}
+
+// TestPipelineTellsEverythingAtOnce: the fields of all steps, then what they name and what their role says, those that
+// wait for others too; nothing is submitted before.
+func TestPipelineTellsEverythingAtOnce(t *testing.T) {
+	s, w := mesh(t, fast), newWorks()
+	server := Server{Runs: s, Pipelines: w.pipelines(true)}
+	submit(t, s, Spec{Kind: "make", Target: "things/soon"})
+	step := func(id, json string) *runv1.PipelineStep {
+		return &runv1.PipelineStep{Id: id, Kind: "make", RequestJson: json}
+	}
+	for _, c := range []struct {
+		steps []*runv1.PipelineStep
+		want  []fault.Violation
+	}{
+		{[]*runv1.PipelineStep{step("a", `{"id": "a", "color": "loud", "taste": "loud"}`), step("b", `{"id": "b", "of": "things/a", "color": "loud"}`), step("c", `{}`)}, []fault.Violation{
+			{Field: "steps[0].request_json.color", Problem: "(a) is too loud"}, {Field: "steps[0].request_json.taste", Problem: "(a) is too loud, too"},
+			{Field: "steps[1].request_json.color", Problem: "(b) is too loud"}, {Field: "steps[2].request_json", Problem: "(c) id is missing"},
+		}},
+		{[]*runv1.PipelineStep{step("a", `{"id": "a", "of": "things/nowhere"}`), step("b", `{"id": "b", "of": ["things/a", "things/void"]}`),
+			step("c", `{"id": "nonsense"}`), step("d", `{"id": "d"}`), step("e", `{"id": "e", "of": "things/soon"}`)}, []fault.Violation{
+			{Field: "steps[0].request_json", Problem: "(step a) things/nowhere is not there, and neither a step nor a run under way makes it"},
+			{Field: "steps[2].request_json.id", Problem: "(step c) is nonsense"},
+			{Field: "steps[1].request_json", Problem: "(step b) things/void is not there, and neither a step nor a run under way makes it"},
+		}},
+	} {
+		_, err := server.SubmitPipeline(t.Context(), &runv1.SubmitPipelineRequest{PipelineId: "p", Steps: c.steps})
+		var f *fault.Error
+		if !errors.As(err, &f) || f.Reason != fault.InvalidArgument || !slices.Equal(f.Violations, c.want) {
+			t.Errorf("answered with %v\nwant %v", err, c.want)
+		}
+	}
+	list, _, err := s.List(t.Context(), Filter{}, 0, "")
+	if err != nil || len(list) != 1 {
+		t.Errorf("refused pipelines left %d runs beside the one under way, %v", len(list)-1, err)
 	}
 }

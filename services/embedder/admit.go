@@ -15,6 +15,12 @@ import (
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 )
 
+// CheckTrainSpace looks at the fields of a request alone.
+func CheckTrainSpace(q *embedderv1.TrainSpaceRequest) error {
+	_, err := settingsOf(q)
+	return err
+}
+
 // plan refuses what cannot work, and completes the request.
 func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Plan, error) {
 	var q embedderv1.TrainSpaceRequest

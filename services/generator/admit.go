@@ -55,19 +55,30 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	return runs.Plan{Payload: payload, Total: int64(total), Shards: shardsOf(total, size)}, err
 }
 
-// checkFields looks at what can be said without the space.
-func (s *Service) checkFields(q *generatorv1.RenderSetRequest) error {
+// CheckRenderSet looks at the fields of a request alone, whatever the server allows.
+func CheckRenderSet(q *generatorv1.RenderSetRequest) error {
 	var c fault.Checks
 	c.That(ood.ValidID(q.SetId), "set_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.SetId)
-	most := s.cfg.Limits.PerClass
-	c.That(q.PerClass >= 1 && int(q.PerClass) <= most, "per_class", "%d; this server allows 1 to %d", q.PerClass, most)
+	c.That(q.PerClass >= 1, "per_class", "%d; want at least 1", q.PerClass)
 	if _, err := ood.Spaces.ID(q.Space); err != nil {
 		c.Add("space", "%v", err)
 	}
+	_, err := decodingOf(q.Rendering, Config{}.withDefaults().Model)
+	return fault.Join(c.Err(), err)
+}
+
+// checkFields looks at what can be said without the space.
+func (s *Service) checkFields(q *generatorv1.RenderSetRequest) error {
+	var c fault.Checks
+	most := s.cfg.Limits.PerClass
+	c.That(int(q.PerClass) <= most, "per_class", "%d; this server allows 1 to %d", q.PerClass, most)
 	c.That(q.Gate == nil, "gate", "this version has none yet")
 	c.That(!q.ValidateOnly, "validate_only", "this version has no estimate yet")
+	if err := fault.Join(CheckRenderSet(q), c.Err()); err != nil {
+		return err
+	}
 	decoding, err := decodingOf(q.Rendering, s.cfg.Model)
-	return fault.Join(c.Err(), err, s.cfg.Limits.check(decoding))
+	return fault.Join(err, s.cfg.Limits.check(decoding))
 }
 
 // admit refuses what cannot work, before anything is queued: a taken id, a model that is not there, settings of the

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -39,6 +40,20 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	payload, err = protojson.Marshal(&q)
 	l := layoutOf(len(q.Classes), int(q.PerClass), s.cfg.ShardSize, rounds)
 	return runs.Plan{Payload: payload, Total: int64(len(q.Classes)) * int64(q.PerClass), Shards: l.shards}, err
+}
+
+// CheckSampleSet looks at the fields of a request alone.
+func CheckSampleSet(q *samplerv1.SampleSetRequest) error {
+	return fault.Join(checkFields(q), CheckSampling(q.Sampling))
+}
+
+// CheckSampling refuses settings that fit no bank, however large.
+func CheckSampling(q *samplerv1.Sampling) error {
+	method, err := Lookup(q.GetMethod())
+	if err != nil {
+		return fault.Invalid("sampling.method", "%w", err)
+	}
+	return Check(method, ParamsOf(q, method.Defaults()), math.MaxInt32, PaperDim)
 }
 
 // checkFields looks at what can be said without the space.

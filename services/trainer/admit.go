@@ -16,6 +16,29 @@ import (
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
+// CheckTrainDetector looks at the fields of a request alone.
+func CheckTrainDetector(q *trainerv1.TrainDetectorRequest) error {
+	_, err := settingsOf(q.Training)
+	var c fault.Checks
+	c.That(ood.ValidID(q.DetectorId), "detector_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.DetectorId)
+	if q.Set != "" {
+		if _, err := ood.Sets.ID(q.Set); err != nil {
+			c.Add("set", "%v", err)
+		}
+	}
+	return fault.Join(c.Err(), err, checkSets(q.OodDatasets))
+}
+
+// CheckEvaluateDetector looks at the fields of a request alone.
+func CheckEvaluateDetector(q *trainerv1.EvaluateDetectorRequest) error {
+	var c fault.Checks
+	c.That(len(q.OodDatasets) > 0, "ood_datasets", "is empty; name at least one")
+	if _, err := ood.Detectors.ID(q.Name); err != nil {
+		c.Add("name", "%v", err)
+	}
+	return fault.Join(c.Err(), checkSets(q.OodDatasets))
+}
+
 // planTraining refuses what cannot work.
 func (s *Service) planTraining(ctx context.Context, payload []byte, run string) (runs.Plan, error) {
 	var q trainerv1.TrainDetectorRequest
@@ -35,9 +58,7 @@ func (s *Service) planEvaluation(ctx context.Context, payload []byte, _ string) 
 	if err := protojson.Unmarshal(payload, &q); err != nil {
 		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
 	}
-	var c fault.Checks
-	c.That(len(q.OodDatasets) > 0, "ood_datasets", "is empty; name at least one")
-	if err := fault.Join(c.Err(), checkSets(q.OodDatasets)); err != nil {
+	if err := CheckEvaluateDetector(&q); err != nil {
 		return runs.Plan{}, err
 	}
 	detector, err := s.detectors.Named(ctx, "name", q.Name)

@@ -30,10 +30,7 @@ const (
 
 // TrainDetector checks the request and everything that it names, then queues it.
 func (s *Service) TrainDetector(ctx context.Context, q *trainerv1.TrainDetectorRequest) (*trainerv1.TrainDetectorResponse, error) {
-	_, err := settingsOf(q.Training)
-	var c fault.Checks
-	c.That(ood.ValidID(q.DetectorId), "detector_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.DetectorId)
-	if err := fault.Join(c.Err(), err, checkSets(q.OodDatasets)); err != nil {
+	if err := CheckTrainDetector(q); err != nil {
 		return nil, err
 	}
 	payload, err := protojson.Marshal(q)
@@ -52,12 +49,7 @@ func (s *Service) TrainDetector(ctx context.Context, q *trainerv1.TrainDetectorR
 
 // EvaluateDetector checks the request and queues it.
 func (s *Service) EvaluateDetector(ctx context.Context, q *trainerv1.EvaluateDetectorRequest) (*trainerv1.EvaluateDetectorResponse, error) {
-	var c fault.Checks
-	c.That(len(q.OodDatasets) > 0, "ood_datasets", "is empty; name at least one")
-	if _, err := ood.Detectors.ID(q.Name); err != nil {
-		c.Add("name", "%v", err)
-	}
-	if err := fault.Join(c.Err(), checkSets(q.OodDatasets)); err != nil {
+	if err := CheckEvaluateDetector(q); err != nil {
 		return nil, err
 	}
 	payload, err := protojson.Marshal(q)
