@@ -28,8 +28,8 @@ func (c *DetectorListCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	var t table
-	t.row("DETECTOR", "CLASSES", "SET", "ID ACCURACY", "MADE")
+	var t owned
+	t.head("DETECTOR", "CLASSES", "SET", "ID ACCURACY", "MADE")
 	err = eachPage(func(token string) (string, error) {
 		page, err := trainer.ListDetectors(ctx, &trainerv1.ListDetectorsRequest{PageToken: token})
 		for _, d := range page.GetDetectors() {
@@ -39,7 +39,7 @@ func (c *DetectorListCmd) Run(ctx context.Context, s *Session) error {
 				}
 				continue
 			}
-			t.row(d.GetName(), len(d.GetClasses()), or(d.GetSet(), "-"), percent(d.GetEvaluation().GetIdAccuracy()), when(d.GetCreateTime()))
+			t.row(d.GetOwner(), d.GetName(), len(d.GetClasses()), or(d.GetSet(), "-"), percent(d.GetEvaluation().GetIdAccuracy()), when(d.GetCreateTime()))
 		}
 		return page.GetNextPageToken(), err
 	})
@@ -88,6 +88,9 @@ func (s *Session) describeDetector(d *trainerv1.Detector) {
 	t.row("outliers", or(d.GetSet(), "none (plain classifier)"))
 	t.row("threshold", fmt.Sprintf("%.4g of %s; below is out of distribution", d.GetThreshold(), or(d.GetScore(), "energy")))
 	t.row("made", when(d.GetCreateTime()))
+	if d.GetOwner() != "" {
+		t.row("owner", d.GetOwner())
+	}
 	t.row("ID accuracy", fmt.Sprintf("%s of %d pictures", percent(evaluation.GetIdAccuracy()), evaluation.GetIdCount()))
 	t.print(s.Out)
 	if len(evaluation.GetOod()) == 0 {

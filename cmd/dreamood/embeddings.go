@@ -101,8 +101,8 @@ func (c *EmbeddingsListCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	var t table
-	t.row("SET", "SPACE", "CLASSES", "EMBEDDINGS", "DIMENSION", "MADE")
+	var t owned
+	t.head("SET", "SPACE", "CLASSES", "EMBEDDINGS", "DIMENSION", "MADE")
 	err = eachPage(func(token string) (string, error) {
 		page, err := sampler.ListEmbeddingSets(ctx, &samplerv1.ListEmbeddingSetsRequest{PageToken: token})
 		for _, set := range page.GetSets() {
@@ -112,7 +112,7 @@ func (c *EmbeddingsListCmd) Run(ctx context.Context, s *Session) error {
 				}
 				continue
 			}
-			t.row(set.GetName(), set.GetSpace(), len(set.GetClasses()), set.GetEmbeddings(), set.GetDimension(), when(set.GetCreateTime()))
+			t.row(set.GetOwner(), set.GetName(), set.GetSpace(), len(set.GetClasses()), set.GetEmbeddings(), set.GetDimension(), when(set.GetCreateTime()))
 		}
 		return page.GetNextPageToken(), err
 	})
@@ -161,6 +161,9 @@ func (c *EmbeddingsShowCmd) Run(ctx context.Context, s *Session) error {
 		}
 	}
 	t.row("made", when(set.GetCreateTime()))
+	if set.GetOwner() != "" {
+		t.row("owner", set.GetOwner())
+	}
 	t.print(s.Out)
 	return nil
 }

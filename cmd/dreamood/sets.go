@@ -25,8 +25,8 @@ func (c *SetsListCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	var t table
-	t.row("SET", "SPACE", "CLASSES", "PICTURES", "SOURCE", "MADE")
+	var t owned
+	t.head("SET", "SPACE", "CLASSES", "PICTURES", "SOURCE", "MADE")
 	err = eachPage(func(token string) (string, error) {
 		page, err := generator.ListSets(ctx, &generatorv1.ListSetsRequest{PageToken: token})
 		for _, set := range page.GetSets() {
@@ -36,7 +36,7 @@ func (c *SetsListCmd) Run(ctx context.Context, s *Session) error {
 				}
 				continue
 			}
-			t.row(set.GetName(), set.GetSpace(), len(set.GetClasses()), set.GetPictures(), sourceOf(set), when(set.GetCreateTime()))
+			t.row(set.GetOwner(), set.GetName(), set.GetSpace(), len(set.GetClasses()), set.GetPictures(), sourceOf(set), when(set.GetCreateTime()))
 		}
 		return page.GetNextPageToken(), err
 	})
@@ -75,6 +75,9 @@ func (c *SetsGetCmd) Run(ctx context.Context, s *Session) error {
 	}
 	t.row("model", set.GetModelDigest())
 	t.row("made", when(set.GetCreateTime()))
+	if set.GetOwner() != "" {
+		t.row("owner", set.GetOwner())
+	}
 	t.print(s.Out)
 	return nil
 }

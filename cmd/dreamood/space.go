@@ -36,8 +36,8 @@ func (c *SpaceListCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	var t table
-	t.row("SPACE", "CLASSES", "DIMENSION", "MODEL", "ACCURACY", "MADE")
+	var t owned
+	t.head("SPACE", "CLASSES", "DIMENSION", "MODEL", "ACCURACY", "MADE")
 	err = eachPage(func(token string) (string, error) {
 		page, err := embedder.ListSpaces(ctx, &embedderv1.ListSpacesRequest{PageToken: token})
 		for _, space := range page.GetSpaces() {
@@ -47,7 +47,7 @@ func (c *SpaceListCmd) Run(ctx context.Context, s *Session) error {
 				}
 				continue
 			}
-			t.row(space.GetName(), len(space.GetClasses()), space.GetDimension(), space.GetModel(), percent(space.GetAccuracy()), when(space.GetCreateTime()))
+			t.row(space.GetOwner(), space.GetName(), len(space.GetClasses()), space.GetDimension(), space.GetModel(), percent(space.GetAccuracy()), when(space.GetCreateTime()))
 		}
 		return page.GetNextPageToken(), err
 	})
@@ -84,6 +84,9 @@ func (c *SpaceGetCmd) Run(ctx context.Context, s *Session) error {
 	}
 	t.row("dataset", space.GetDatasetDigest())
 	t.row("made", when(space.GetCreateTime()))
+	if space.GetOwner() != "" {
+		t.row("owner", space.GetOwner())
+	}
 	t.print(s.Out)
 	s.say("")
 	var classes table

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -163,6 +164,9 @@ func (b *Bus) unreachable(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("connect to %s: %w", describe(cfg), ctx.Err())
 	case last == nil:
 		last = nats.ErrNoServers
+	case strings.Contains(last.Error(), "tls") || strings.Contains(last.Error(), "x509"): // the client has no type for all of them
+		return fmt.Errorf("%s: the encrypted connection failed: %w; check the authority (CA file) of the server's certificate, and that this client shows a certificate that the server knows",
+			describe(cfg), last)
 	}
 	return fmt.Errorf("%s: no answer within %s (%w); is the server running with JetStream (nats-server -js)?",
 		describe(cfg), cfg.ConnectWait, last)

@@ -7,14 +7,16 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
 )
 
-// Resource is a message with a resource name.
+// Resource is a message with a resource name and an owner.
 type Resource interface {
 	proto.Message
 	GetName() string
+	GetOwner() string
 }
 
 // Typed is the catalog of one collection of resources. Its errors are faults that a client can act on.
@@ -125,13 +127,30 @@ func (t Typed[T]) Page(ctx context.Context, size int32, token string) ([]T, stri
 	return list, next, nil
 }
 
-// Remove deletes the resource that a request names in field.
+// Remove deletes the resource that a request names in field, for its owner and for admins: PermissionDenied for others.
 func (t Typed[T]) Remove(ctx context.Context, field, name string) error {
 	id, err := t.collection.ID(name)
 	if err != nil {
 		return fault.Invalid(field, "%w", err)
 	}
-	return t.fault(t.catalog.Delete(ctx, string(t.collection), id, 0), id)
+	for {
+		doc, err := t.catalog.Get(ctx, string(t.collection), id)
+		if err != nil {
+			return t.fault(err, id)
+		}
+		if _, known := auth.From(ctx); known {
+			r, err := t.parse(doc)
+			if err != nil {
+				return err
+			}
+			if err := auth.Steers(ctx, r.GetOwner()); err != nil {
+				return err
+			}
+		}
+		if err = t.catalog.Delete(ctx, string(t.collection), id, doc.Revision); !errors.Is(err, ErrConflict) {
+			return t.fault(err, id)
+		}
+	}
 }
 
 func (t Typed[T]) parse(doc Document) (T, error) {

@@ -26,6 +26,7 @@ func (w watcher) Context() context.Context           { return w.ctx }
 func (w watcher) Send(*runv1.WatchRunResponse) error { return context.Canceled }
 
 func TestOwnersDoNotSeeEachOther(t *testing.T) {
+	t.Parallel()
 	s := Server{Runs: mesh(t, fast)}
 	names := map[string]string{} // by owner
 	for _, owner := range []string{"alice", "bob", ""} {

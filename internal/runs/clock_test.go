@@ -15,6 +15,7 @@ import (
 // TestClockLearns gives a clock answers of a server that is an hour ahead: worse ones change nothing, better ones and such
 // that disagree do.
 func TestClockLearns(t *testing.T) {
+	t.Parallel()
 	var c clock
 	if _, ok := c.now(); ok {
 		t.Error("a time before the first answer")
@@ -46,6 +47,7 @@ func TestClockLearns(t *testing.T) {
 // TestLimitsByTheServersClock has a worker and a reconciler on machines whose clocks are hours off and jump all the time:
 // runs end at their limits by the server's time, and no other run ends.
 func TestLimitsByTheServersClock(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	client := newService(t, b, fast)
 	core, lines := observer.New(zap.WarnLevel)

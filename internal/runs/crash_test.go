@@ -12,6 +12,7 @@ import (
 )
 
 func TestShutdownGivesBack(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	first, second := newService(t, b, fast), newService(t, b, fast)
 	started := make(chan struct{})
@@ -43,6 +44,7 @@ func TestShutdownGivesBack(t *testing.T) {
 }
 
 func TestShutdownInFinish(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	started := make(chan struct{})
@@ -69,6 +71,7 @@ func TestShutdownInFinish(t *testing.T) {
 }
 
 func TestServerRestartKeepsPending(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b := openBus(t, dir)
 	run := submit(t, newService(t, b, fast), Spec{Shards: 2, Payload: []byte(`{"seed":7}`)})
@@ -85,6 +88,7 @@ func TestServerRestartKeepsPending(t *testing.T) {
 
 // TestZombie lets a worker hang until its lease runs out, and wakes it when another one has done its shard.
 func TestZombie(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	cfg := fast
 	cfg.AckWait, cfg.Heartbeat = 600*time.Millisecond, 100*time.Millisecond
@@ -133,6 +137,7 @@ func TestZombie(t *testing.T) {
 
 // TestFence shows that the document alone refuses a worker without the claim, whatever it knows.
 func TestFence(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
 	d := &delivery{s: s, w: &Worker{Kind: run.Kind}, span: noop.Span{}, id: run.ID, log: s.log}
@@ -158,6 +163,7 @@ func TestFence(t *testing.T) {
 
 // TestDeadProcesses claims a shard as often as it may be and never comes back, as processes do that a shard kills.
 func TestDeadProcesses(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
 	d := &delivery{s: s, w: &Worker{Kind: run.Kind}, span: noop.Span{}, id: run.ID, log: s.log}
@@ -174,6 +180,7 @@ func TestDeadProcesses(t *testing.T) {
 
 // TestReconcile loses the messages at each step and has them put back.
 func TestReconcile(t *testing.T) {
+	t.Parallel()
 	steps := map[string]func(t *testing.T, s *Service, run Run){
 		"before the first delivery": func(*testing.T, *Service, Run) {},
 		"with one shard done": func(t *testing.T, s *Service, run Run) {
@@ -229,6 +236,7 @@ func commit(t *testing.T, s *Service, run Run, shard int) {
 
 // TestReconcilersDoNotMultiply lets several of them loose on runs whose messages are all there.
 func TestReconcilersDoNotMultiply(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	for range 3 {
@@ -254,6 +262,7 @@ func TestReconcilersDoNotMultiply(t *testing.T) {
 }
 
 func TestOrphanMessage(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	q, err := s.queue(t.Context(), "dream")
 	if err != nil {

@@ -32,6 +32,7 @@ func wantLetter(t *testing.T, s *Service, run Run) DeadLetter {
 }
 
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	server := Server{Runs: s}
 	var healed atomic.Bool
@@ -88,6 +89,7 @@ func TestDeadLetters(t *testing.T) {
 
 // TestDeadLetterOnce lets processes die of a shard, and the one that notices die before and after it writes the letter.
 func TestDeadLetterOnce(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
 	d := &delivery{s: s, w: &Worker{Kind: run.Kind}, span: noop.Span{}, id: run.ID, log: s.log}
@@ -118,6 +120,7 @@ func TestDeadLetterOnce(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	for name, options := range map[string]Options{
 		"deadline": {Deadline: time.Now().Add(1500 * time.Millisecond)}, "time limit": {TimeLimit: 300 * time.Millisecond},
 	} {
@@ -146,6 +149,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestLimitsOfWaitingRuns(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	if _, _, err := s.Submit(t.Context(), Spec{Kind: "dream", Options: Options{Deadline: time.Now().Add(-time.Second)}}); !errors.Is(err, ErrInvalid) {
 		t.Errorf("a deadline in the past: %v", err)
@@ -168,6 +172,7 @@ func TestLimitsOfWaitingRuns(t *testing.T) {
 
 // TestLimitWithoutPauses counts the time of a run: a pause is not in it.
 func TestLimitWithoutPauses(t *testing.T) {
+	t.Parallel()
 	at := time.Now()
 	run := Run{State: Running, Started: at, Options: Options{TimeLimit: time.Hour}}
 	run.State, run.PausedAt = Paused, at.Add(50*time.Minute)
@@ -182,6 +187,7 @@ func TestLimitWithoutPauses(t *testing.T) {
 
 // TestStall has work hang: its lease is not extended any more, its context ends, and the next attempt gets the shard.
 func TestStall(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.AckWait, cfg.Heartbeat = 2*time.Second, 50*time.Millisecond
 	s := mesh(t, cfg)
@@ -212,6 +218,7 @@ func TestStall(t *testing.T) {
 
 // TestAwayCostsNothing has another service away for longer than attempts would last.
 func TestAwayCostsNothing(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	var calls atomic.Int32
 	serve(t, s, Worker{Kind: "dream", Work: func(context.Context, *Task) ([]byte, error) {
@@ -238,6 +245,7 @@ func TestAwayCostsNothing(t *testing.T) {
 
 // TestOldRunsGo lets the record of a run grow old.
 func TestOldRunsGo(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.KeepRuns = time.Hour
 	s := mesh(t, cfg)

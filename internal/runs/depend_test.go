@@ -32,6 +32,7 @@ func after(runs ...Run) Options {
 }
 
 func TestPlanAtSubmit(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	var called atomic.Int32
 	spec := Spec{Kind: "dream", RequestID: "r", Payload: []byte(`{"a":1}`), Target: "sets/x", Plan: twice(&called)}
@@ -57,6 +58,7 @@ func TestPlanAtSubmit(t *testing.T) {
 
 // TestAfter lets a run wait for two others. Nothing of it is in the queue until both have succeeded; then it is planned.
 func TestAfter(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	one, two := submit(t, s, Spec{Kind: "first"}), submit(t, s, Spec{Kind: "first"})
 	var called atomic.Int32
@@ -114,6 +116,7 @@ func TestAfter(t *testing.T) {
 
 // TestAfterFailure ends what a chain of runs waits for in each bad way.
 func TestAfterFailure(t *testing.T) {
+	t.Parallel()
 	ends := map[string]struct {
 		end  func(t *testing.T, s *Service, run Run)
 		want string
@@ -162,6 +165,7 @@ func TestAfterFailure(t *testing.T) {
 
 // TestAfterRetry retries a chain: the retry of the second waits for the retry of the first.
 func TestAfterRetry(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	var called atomic.Int32
 	first := submit(t, s, Spec{Kind: "first"})
@@ -190,6 +194,7 @@ func TestAfterRetry(t *testing.T) {
 
 // TestAfterPaused pauses a run that waits: what it waits for may succeed meanwhile, and still nothing is queued.
 func TestAfterPaused(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	first := submit(t, s, Spec{Kind: "first"})
 	run := submit(t, s, Spec{Shards: 2, Options: after(first)})
@@ -220,6 +225,7 @@ func TestAfterPaused(t *testing.T) {
 
 // TestPlanningFails has the planning of a released run fail once and for all, and once more.
 func TestPlanningFails(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		err  error
 		want State
@@ -255,6 +261,7 @@ func TestPlanningFails(t *testing.T) {
 
 // TestReleaseIsRepaired lets whoever ends the first run die before it tells, and who plans the second before it queues.
 func TestReleaseIsRepaired(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	var called atomic.Int32
 	first := submit(t, s, Spec{Kind: "first"})

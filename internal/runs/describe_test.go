@@ -34,6 +34,7 @@ func awaitQueue(t *testing.T, s *Service, waiting, inFlight int64) QueueState {
 
 // TestQueueIsDescribed follows what an autoscaler reads through work, a pause, a poison shard and a cancelled run.
 func TestQueueIsDescribed(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	if _, err := s.DescribeQueue(t.Context(), "nothing"); !errors.Is(err, ErrNoQueue) {
 		t.Errorf("a queue that is not there: %v", err)

@@ -30,6 +30,7 @@ func hold(t *testing.T, s *Service) *catch {
 // TestCancelEmptiesTheQueue cancels a run for which there is no worker: what nobody holds leaves the queue with the call,
 // what a worker held that died, a while later; the messages of others stay.
 func TestCancelEmptiesTheQueue(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, hurried())
 	other := submit(t, s, Spec{Kind: "dream", Target: "other", Options: Options{Priority: Low}})
 	run := submit(t, s, Spec{Shards: 5})
@@ -60,6 +61,7 @@ func TestCancelEmptiesTheQueue(t *testing.T) {
 // TestSweepWritesTheDeadLetter has a process die between the end of a run and the letter of its dead shard, and no worker
 // come: the reconciler writes the letter before it removes the message.
 func TestSweepWritesTheDeadLetter(t *testing.T) {
+	t.Parallel()
 	cfg := hurried()
 	cfg.MaxAttempts = 1
 	s := mesh(t, cfg)
@@ -103,6 +105,7 @@ func awaitNoMessages(t *testing.T, q *queue, run Run) {
 
 // TestWorkersAreCalledEarly: the workers are called after the first of many shards is published, a few times, for all.
 func TestWorkersAreCalledEarly(t *testing.T) {
+	t.Parallel()
 	const shards = 100
 	b := openBus(t, t.TempDir())
 	heard := newService(t, b, fast)

@@ -13,6 +13,7 @@ import (
 var errFlaky = errors.New("the GPU sneezed")
 
 func TestRetryThenSuccess(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	serve(t, s, Worker{Kind: "dream", Work: func(_ context.Context, task *Task) ([]byte, error) {
 		switch task.Attempt {
@@ -38,6 +39,7 @@ func TestRetryThenSuccess(t *testing.T) {
 }
 
 func TestDrop(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s, err := New(t.Context(), fast, Deps{JS: b.JetStream(), Reason: func(err error) string {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -79,6 +81,7 @@ func TestDrop(t *testing.T) {
 }
 
 func TestPoison(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	log, logs := observed()
 	s, err := New(t.Context(), fast, Deps{JS: b.JetStream(), Log: log})
@@ -108,6 +111,7 @@ func TestPoison(t *testing.T) {
 }
 
 func TestFinishFails(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	var calls atomic.Int32
 	serve(t, s, Worker{
@@ -132,6 +136,7 @@ func TestFinishFails(t *testing.T) {
 }
 
 func TestResultTooLarge(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	serve(t, s, Worker{Kind: "dream", Work: func(context.Context, *Task) ([]byte, error) { return make([]byte, maxResults/2+1), nil }})
 	run, _ := await(t, s, submit(t, s, Spec{Shards: 2}).ID)
@@ -142,6 +147,7 @@ func TestResultTooLarge(t *testing.T) {
 }
 
 func TestCancelBeforeStart(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{Shards: 2})
 	cancelled, err := s.Cancel(t.Context(), run.ID)
@@ -167,6 +173,7 @@ func TestCancelBeforeStart(t *testing.T) {
 }
 
 func TestCancelReachesTheWork(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	started := make(chan struct{})
@@ -207,6 +214,7 @@ func TestCancelReachesTheWork(t *testing.T) {
 }
 
 func TestDelays(t *testing.T) {
+	t.Parallel()
 	cfg := Config{Backoff: time.Second, MaxBackoff: 10 * time.Second}
 	for _, c := range []struct {
 		attempt int

@@ -8,6 +8,7 @@ import (
 
 // TestWatchersShareAConsumer has many watchers on few runs and one consumer for all.
 func TestWatchersShareAConsumer(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	list := []Run{submit(t, s, Spec{}), submit(t, s, Spec{})}
 	const each = 40
@@ -56,6 +57,7 @@ func TestWatchersShareAConsumer(t *testing.T) {
 // TestSlowWatcher does not look until more has happened than waits for a listener: it gets everything all the same, in
 // order and once, and the quick one beside it does not wait.
 func TestSlowWatcher(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
 	goOn := make(chan struct{})

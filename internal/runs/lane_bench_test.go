@@ -150,6 +150,7 @@ func BenchmarkWorkers(b *testing.B) {
 // TestIdleWorkersAskLittle lets 40 workers of 4 processes idle: each process looks at the empty queue every 5 polls,
 // whatever the number of its workers.
 func TestIdleWorkersAskLittle(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	submit(t, s, Spec{})

@@ -37,6 +37,7 @@ func workOff(t *testing.T, s *Service, n int) []string {
 }
 
 func TestClassesAreServedInOrder(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	for _, class := range []Priority{Low, Normal, High, Low, High} {
 		submit(t, s, Spec{Target: classNames[class], Options: Options{Priority: class}})
@@ -48,6 +49,7 @@ func TestClassesAreServedInOrder(t *testing.T) {
 }
 
 func TestOwnersTakeTurns(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	submit(t, s, Spec{Owner: "ann", Target: "a", Shards: 6})
 	submit(t, s, Spec{Owner: "bob", Target: "b", Shards: 2})
@@ -60,6 +62,7 @@ func TestOwnersTakeTurns(t *testing.T) {
 
 // TestLowRunAges puts the shards of a low run far into the past, by a clock that goes ahead.
 func TestLowRunAges(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	submit(t, s, Spec{Target: "low", Options: Options{Priority: Low}})
 	submit(t, s, Spec{Target: "high", Options: Options{Priority: High}})
@@ -84,6 +87,7 @@ func TestLowRunAges(t *testing.T) {
 // TestWake has workers that never look by themselves: a wake-up alone brings them new runs, in a lane that they know or
 // not, and shards that were given back.
 func TestWake(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.Poll, cfg.ReconcileEvery = time.Hour, time.Hour
 	b := openBus(t, t.TempDir())
@@ -104,6 +108,7 @@ func TestWake(t *testing.T) {
 // TestDeadWorkersShardIsFound takes a shard and never returns it, in a lane without new ones: a worker looks there by
 // itself when the lease has run out.
 func TestDeadWorkersShardIsFound(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.AckWait = 500 * time.Millisecond
 	s := mesh(t, cfg)
@@ -136,6 +141,7 @@ func laneNames(t *testing.T, q *queue) []string {
 
 // TestEmptyLanesAreRemoved keeps lanes that hold something, however long nobody came, and makes removed ones again.
 func TestEmptyLanesAreRemoved(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.LaneIdle = time.Millisecond
 	s := mesh(t, cfg)
@@ -165,6 +171,7 @@ func TestEmptyLanesAreRemoved(t *testing.T) {
 // TestLaneLostWithMessages is the publisher that dies before it makes the lane, and the remover that dies after it has
 // removed one.
 func TestLaneLostWithMessages(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{Owner: "ann", Shards: 2})
 	q, err := s.queue(t.Context(), "dream")
@@ -186,6 +193,7 @@ func TestLaneLostWithMessages(t *testing.T) {
 
 // TestQueueFullOverLanes holds the bound over all lanes of a kind.
 func TestQueueFullOverLanes(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.MaxPending = 3
 	s := mesh(t, cfg)
@@ -226,6 +234,7 @@ func oldQueue(t *testing.T, s *Service, js jetstream.JetStream) (Run, jetstream.
 }
 
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	run, _ := oldQueue(t, s, b.JetStream())
@@ -242,6 +251,7 @@ func TestUpgrade(t *testing.T) {
 }
 
 func TestUpgradeWhileOldWorkersPull(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	_, consumer := oldQueue(t, s, b.JetStream())

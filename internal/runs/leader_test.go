@@ -9,6 +9,7 @@ import (
 
 // TestTheLeaderKnows compares what the leader says with what was written, deleted and never there.
 func TestTheLeaderKnows(t *testing.T) {
+	t.Parallel()
 	s := newService(t, openBus(t, t.TempDir()), fast)
 	run := submit(t, s, Spec{Kind: "dream"})
 	entry, err := s.docs.Get(t.Context(), runKey(run.ID))

@@ -10,6 +10,7 @@ import (
 // TestLedgerWritesTogether lets many slots of two processes change one run: no change is lost, and those of one process
 // share writes.
 func TestLedgerWritesTogether(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	one, two := newService(t, b, fast), newService(t, b, fast)
 	run := submit(t, one, Spec{Shards: 64})
@@ -43,6 +44,7 @@ func TestLedgerWritesTogether(t *testing.T) {
 
 // TestLedgerBatch has one batch with every fate of a change.
 func TestLedgerBatch(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{Shards: 2})
 	over, cancel := context.WithCancel(t.Context())
@@ -78,6 +80,7 @@ func TestLedgerBatch(t *testing.T) {
 // TestLedgerMemoryIsNoProof changes a run behind the back of a process that remembers it: what it then writes is built
 // on the new document, and what it refuses is refused for what the new document says.
 func TestLedgerMemoryIsNoProof(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	here, there := newService(t, b, fast), newService(t, b, fast)
 	run := submit(t, here, Spec{Shards: 2})
@@ -104,6 +107,7 @@ func TestLedgerMemoryIsNoProof(t *testing.T) {
 
 // TestLedgerForgets holds the memory to its bound.
 func TestLedgerForgets(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	for range knownRuns + 8 {
 		run := submit(t, s, Spec{})

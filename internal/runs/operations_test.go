@@ -85,6 +85,7 @@ func waited(t *testing.T, c longrunningpb.OperationsClient, name string) *longru
 }
 
 func TestOperationOfEveryEnd(t *testing.T) {
+	t.Parallel()
 	s := reasoned(t)
 	c, _ := operations(t, s)
 	good := submit(t, s, Spec{Payload: []byte(`"good"`), Target: "sets/demo"})
@@ -154,6 +155,7 @@ func runIn(t *testing.T, op *longrunningpb.Operation) *runv1.Run {
 }
 
 func TestWaitOperationEndsWithItsTimeAndWithTheServer(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	c, stop := operations(t, s)
 	run := submit(t, s, Spec{})
@@ -182,6 +184,7 @@ func TestWaitOperationEndsWithItsTimeAndWithTheServer(t *testing.T) {
 }
 
 func TestListOperationsFilters(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	c, _ := operations(t, s)
 	first := submit(t, s, Spec{Kind: "dream", Target: "sets/a"})

@@ -13,6 +13,7 @@ import (
 )
 
 func TestOptionsThereAndBack(t *testing.T) {
+	t.Parallel()
 	id := newID(time.Now())
 	want := Options{
 		Priority: High, Labels: map[string]string{"team": "vision"}, Deadline: time.Now().UTC().Round(time.Second),
@@ -30,6 +31,7 @@ func TestOptionsThereAndBack(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	bad := OptionsOf(&runv1.RunOptions{TimeLimit: durationpb.New(0), After: []string{"runs/../x"}, Labels: map[string]string{"A b": ""}})

@@ -9,6 +9,7 @@ import (
 // TestNothingAfterTheEnd: a slot that is slower to tell of its claim than another is to end the run says nothing any
 // more.
 func TestNothingAfterTheEnd(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
 	claimed, err := s.change(t.Context(), run.ID, func(run *Run) error { run.State = Running; return nil })
@@ -29,6 +30,7 @@ func TestNothingAfterTheEnd(t *testing.T) {
 
 // TestEndsAreForgotten bounds what a process remembers of runs that have ended.
 func TestEndsAreForgotten(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	for range knownEnds + 3 {
 		run := Run{ID: newID(s.now()), State: Succeeded, revision: 1}
@@ -43,6 +45,7 @@ func TestEndsAreForgotten(t *testing.T) {
 
 // TestServeEndedAtOnce: a worker that is told to stop before it has begun has nothing to complain about.
 func TestServeEndedAtOnce(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -54,6 +57,7 @@ func TestServeEndedAtOnce(t *testing.T) {
 // TestRetryAfterRefusedRetry: a retry that was refused, because what it waits for is to be retried first, has the same
 // answer for those that wait for it.
 func TestRetryAfterRefusedRetry(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	first := submit(t, s, Spec{})
 	second := submit(t, s, Spec{Options: Options{After: []string{first.ID}}})

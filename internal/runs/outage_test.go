@@ -12,6 +12,7 @@ import (
 // TestServerAwayDuringWork takes the server away while a shard is worked on, and brings it back before the commit is
 // given up.
 func TestServerAwayDuringWork(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

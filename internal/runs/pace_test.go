@@ -4,6 +4,7 @@ import "testing"
 
 // TestPace: with more shards under way each reports less often, so that all of them together do not report more often.
 func TestPace(t *testing.T) {
+	t.Parallel()
 	for underWay, want := range map[int]int64{0: 1, 1: 1, 8: 1, 9: 2, 16: 2, 17: 4, 200: 32, 512: 64} {
 		run := Run{Shards: make([]ShardState, 512)}
 		for i := range run.Shards {

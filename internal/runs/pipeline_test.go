@@ -142,6 +142,7 @@ func awaitAll(t *testing.T, s *Service, runs map[string]*runv1.Run, want State) 
 const allNew, allDone = "a:submitted b:submitted c:submitted look:submitted", "a:done b:done c:done look:done"
 
 func TestPipelineDoesOnlyWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	for _, local := range []bool{true, false} { // on a role that plans the kind, and on another one
 		t.Run(fmt.Sprint("local=", local), func(t *testing.T) {
 			s, w := mesh(t, fast), newWorks()
@@ -187,6 +188,7 @@ func TestPipelineDoesOnlyWhatIsMissing(t *testing.T) {
 }
 
 func TestPipelineRetriesWhatFailed(t *testing.T) {
+	t.Parallel()
 	s, w := mesh(t, fast), newWorks()
 	server := Server{Runs: s, Pipelines: w.pipelines(true)}
 	w.broken["things/b"] = true
@@ -216,6 +218,7 @@ func TestPipelineRetriesWhatFailed(t *testing.T) {
 }
 
 func TestPipelineUsesWhatOthersMadeUnlessItContradicts(t *testing.T) {
+	t.Parallel()
 	s, w := mesh(t, fast), newWorks()
 	server := Server{Runs: s, Pipelines: w.pipelines(true)}
 	hand := submit(t, s, Spec{Kind: "make", Target: "things/a", Payload: []byte(`{"id": "a", "size": 3}`)})
@@ -239,6 +242,7 @@ func TestPipelineUsesWhatOthersMadeUnlessItContradicts(t *testing.T) {
 }
 
 func TestPipelineRefuses(t *testing.T) {
+	t.Parallel()
 	s, w := mesh(t, fast), newWorks()
 	server := Server{Runs: s, Pipelines: w.pipelines(true)}
 	step := func(id, json string, after ...string) *runv1.PipelineStep {
@@ -273,6 +277,7 @@ func TestPipelineRefuses(t *testing.T) {
 // TestPipelineTellsEverythingAtOnce: the fields of all steps, then what they name and what their role says, those that
 // wait for others too; nothing is submitted before.
 func TestPipelineTellsEverythingAtOnce(t *testing.T) {
+	t.Parallel()
 	s, w := mesh(t, fast), newWorks()
 	server := Server{Runs: s, Pipelines: w.pipelines(true)}
 	submit(t, s, Spec{Kind: "make", Target: "things/soon"})

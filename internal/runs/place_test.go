@@ -8,6 +8,7 @@ import (
 )
 
 func TestPlaces(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	a := submit(t, s, Spec{Owner: "ann", Shards: 4})
 	b := submit(t, s, Spec{Owner: "ann", Shards: 2})
@@ -38,6 +39,7 @@ func TestPlaces(t *testing.T) {
 }
 
 func TestTimeLeft(t *testing.T) {
+	t.Parallel()
 	measured := tally{Seconds: 100, Units: 50, Shards: 10} // 2 s a unit, 10 s a shard
 	run := func(shards ...ShardState) *Run {
 		r := &Run{Shards: shards, Planned: 20, Progress: Progress{}}
@@ -68,6 +70,7 @@ func TestTimeLeft(t *testing.T) {
 }
 
 func TestTallyAges(t *testing.T) {
+	t.Parallel()
 	slow := tally{Seconds: 100, Units: 10, Shards: 1, Updated: epoch}
 	after := slow.add(tally{Seconds: 10, Units: 10, Shards: 1}, epoch.Add(rateHalfLife))
 	if got, want := after.perUnit(), 60.0/15; math.Abs(got-want) > 1e-12 {
@@ -84,6 +87,7 @@ func TestTallyAges(t *testing.T) {
 
 // TestSpeedIsMeasured has a unit take 10 ms, and a shard that goes on from a check-point claim a thousand.
 func TestSpeedIsMeasured(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	const perUnit = 10 * time.Millisecond
 	failed := make(chan struct{}, 1)

@@ -15,6 +15,7 @@ import (
 
 // TestPointsAreListed compares the points in the code with the list that chaos tests go through.
 func TestPointsAreListed(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +80,7 @@ func pointsIn(t *testing.T, file string) (called []string) {
 
 // TestPointsInOrder follows one run of one shard through its points.
 func TestPointsInOrder(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var passed []string
 	b := openBus(t, t.TempDir())

@@ -72,6 +72,7 @@ func goesBefore(lanes []standing, i, j int, now time.Time) bool {
 }
 
 func TestServingOrderIsThePolicy(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		lanes := anyLanes(t)
 		now := epoch.Add(time.Duration(rapid.IntRange(0, 70).Draw(t, "now")) * time.Minute)
@@ -160,6 +161,7 @@ func newShop(slots int, lanes ...standing) *shop {
 // TestNothingStarves has owners flood the queue with work of high class at twice what the workers can do, for ever, and
 // drops one low shard in, of an owner who floods too or of one who does not.
 func TestNothingStarves(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		slots, owners := rapid.IntRange(1, 4).Draw(t, "slots"), rapid.IntRange(1, 4).Draw(t, "owners")
 		var lanes []standing
@@ -198,6 +200,7 @@ func TestNothingStarves(t *testing.T) {
 // TestOwnersShareEvenly gives owners more work than can be done, in unequal amounts and classes that age alike: the
 // slots are divided evenly, and one slot goes round.
 func TestOwnersShareEvenly(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		slots, owners := rapid.IntRange(1, 9).Draw(t, "slots"), rapid.IntRange(2, 5).Draw(t, "owners")
 		var lanes []standing
@@ -238,6 +241,7 @@ func TestOwnersShareEvenly(t *testing.T) {
 
 // TestClassesBeforeAgeing takes no lower class while a higher one waits, as long as nothing has waited for ageStep.
 func TestClassesBeforeAgeing(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var lanes []standing
 		for i := range rapid.IntRange(1, 9).Draw(t, "lanes") {

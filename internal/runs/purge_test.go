@@ -11,6 +11,7 @@ import (
 // TestPurgeLeavesOthers pauses a run of which a worker holds a message, while an older message of another run is with a
 // worker that has died. That one must come back.
 func TestPurgeLeavesOthers(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.AckWait = time.Second
 	s := mesh(t, cfg)
@@ -42,6 +43,7 @@ func TestPurgeLeavesOthers(t *testing.T) {
 // TestWatchHalfRemoved watches a run whose removal died before it took the document away: it has ended, and its watchers
 // learn that at once, although the server remembers the event that is gone.
 func TestWatchHalfRemoved(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	serve(t, s, Worker{Kind: "dream", Work: func(context.Context, *Task) ([]byte, error) { return nil, nil }})
 	run := submit(t, s, Spec{})

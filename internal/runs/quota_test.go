@@ -12,6 +12,7 @@ import (
 )
 
 func TestQuotaOfRuns(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.QuotaRuns = 2
 	s := mesh(t, cfg)
@@ -40,6 +41,7 @@ func TestQuotaOfRuns(t *testing.T) {
 }
 
 func TestQuotaOfShards(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.QuotaShards = 5
 	s := mesh(t, cfg)
@@ -57,6 +59,7 @@ func TestQuotaOfShards(t *testing.T) {
 
 // TestQuotaTogether submits from two processes at the same time.
 func TestQuotaTogether(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.QuotaRuns = 4
 	b := openBus(t, t.TempDir())
@@ -86,6 +89,7 @@ func TestQuotaTogether(t *testing.T) {
 // TestQuotaCountsWhatWasThere turns a quota on over runs that were never counted, and meets one that was counted and
 // never made.
 func TestQuotaCountsWhatWasThere(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	submit(t, s, Spec{Owner: "ann"})

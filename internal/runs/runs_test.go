@@ -114,6 +114,7 @@ func states(events []Event) string {
 }
 
 func TestSubmitTwice(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	spec := Spec{Kind: "dream", Owner: "ann", RequestID: "r1", Payload: []byte(`{"class": "cat",  "n": 2}`), Target: "sets/demo", Unit: "pictures", Total: 2}
 	first := submit(t, s, spec)
@@ -140,6 +141,7 @@ func TestSubmitTwice(t *testing.T) {
 }
 
 func TestSubmitTogether(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	var created, ids = atomic.Int32{}, sync.Map{}
 	var group sync.WaitGroup
@@ -165,6 +167,7 @@ func TestSubmitTogether(t *testing.T) {
 }
 
 func TestSubmitInvalid(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	_, _, err := s.Submit(t.Context(), Spec{Kind: "a.b", Shards: 513, Total: -1, Payload: []byte("{"), Owner: strings.Repeat("x", 300)})
 	if !errors.Is(err, ErrInvalid) {
@@ -187,6 +190,7 @@ func TestSubmitInvalid(t *testing.T) {
 }
 
 func TestTwoShardsOnTwoWorkers(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	both := make(chan struct{})
 	var met, finished atomic.Int32
@@ -247,6 +251,7 @@ func wantEmptyQueue(t *testing.T, s *Service) {
 }
 
 func TestProgressIsSummed(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	serve(t, s, Worker{Kind: "dream", Concurrency: 2, Work: func(ctx context.Context, task *Task) ([]byte, error) {
 		for i := range 10 {
@@ -275,6 +280,7 @@ func TestProgressIsSummed(t *testing.T) {
 }
 
 func TestQueueFull(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.MaxPending = 3
 	s := mesh(t, cfg)
@@ -292,6 +298,7 @@ func TestQueueFull(t *testing.T) {
 
 // TestQueueFullMeanwhile fills the queue between the look and the publishing.
 func TestQueueFullMeanwhile(t *testing.T) {
+	t.Parallel()
 	cfg := fast
 	cfg.MaxPending = 3
 	s := mesh(t, cfg)
@@ -329,6 +336,7 @@ func TestQueueFullMeanwhile(t *testing.T) {
 }
 
 func TestListPages(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	var want []string
 	for i := range 7 {
@@ -372,6 +380,7 @@ func TestListPages(t *testing.T) {
 }
 
 func TestConfigProblemsAtOnce(t *testing.T) {
+	t.Parallel()
 	_, err := New(t.Context(), Config{Name: "a b", AckWait: time.Second, Heartbeat: 2 * time.Second, MaxAttempts: -1, Kinds: []string{"No"}}, Deps{})
 	if err == nil {
 		t.Fatal("no error")
@@ -385,6 +394,7 @@ func TestConfigProblemsAtOnce(t *testing.T) {
 
 // TestDocumentFits holds the largest run that Submit and Serve allow against the server's message limit.
 func TestDocumentFits(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("\x01", 1000) // JSON writes each as \u0001: no real text is longer
 	run := Run{ID: newID(time.Now()), Payload: []byte(`"` + strings.Repeat("x", maxPayload-2) + `"`)}
 	for range maxShards {

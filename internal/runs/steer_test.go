@@ -29,6 +29,7 @@ func wantNoMessages(t *testing.T, s *Service, run Run) {
 }
 
 func TestPauseWaiting(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{Shards: 3})
 	paused, err := s.Pause(t.Context(), run.ID)
@@ -68,6 +69,7 @@ func TestPauseWaiting(t *testing.T) {
 
 // TestPauseUnderWay pauses two shards that are worked on: one keeps what it has and gives back, the other completes.
 func TestPauseUnderWay(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	var begun atomic.Int32
@@ -150,6 +152,7 @@ func TestPauseUnderWay(t *testing.T) {
 // TestPauseUnnoticed resumes a run before its worker, which is slow to look, learns of the pause. The attempt that the
 // pause cut off counts nothing.
 func TestPauseUnnoticed(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
 	d := &delivery{s: s, w: &Worker{Kind: run.Kind}, span: noop.Span{}, id: run.ID, log: s.log}
@@ -178,6 +181,7 @@ func TestPauseUnnoticed(t *testing.T) {
 }
 
 func TestRetry(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	s := newService(t, b, fast)
 	var healed atomic.Bool
@@ -240,6 +244,7 @@ func TestRetry(t *testing.T) {
 
 // TestRetryDiesBetween reserves the new run and dies; the next Retry makes it.
 func TestRetryDiesBetween(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{Shards: 2})
 	if _, err := s.Retry(t.Context(), run.ID); !errors.Is(err, ErrState) {
@@ -262,6 +267,7 @@ func TestRetryDiesBetween(t *testing.T) {
 }
 
 func TestDelete(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	var forgotten []string
 	s, err := New(t.Context(), fast, Deps{JS: b.JetStream(), Forget: func(_ context.Context, run Run) error {
@@ -311,6 +317,7 @@ func TestDelete(t *testing.T) {
 }
 
 func TestServerSteers(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	server := Server{Runs: s}
 	run := submit(t, s, Spec{Owner: "ann", Target: "sets/demo"})

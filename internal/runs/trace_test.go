@@ -50,6 +50,7 @@ func named(spans tracetest.SpanStubs, id trace.TraceID) map[string]int {
 // TestTraceSurvivesRedelivery: submit in one process, work in another, an attempt that fails, and a message that is
 // lost and put back by a third: all of it is the trace of the submission.
 func TestTraceSurvivesRedelivery(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, t.TempDir())
 	client, clientSpans, _, tracer := tracedService(t, b, fast)
 	ctx, root := tracer.Start(t.Context(), "client")
@@ -174,6 +175,7 @@ func (h *heard) Stage(kind, name string, took time.Duration, count int64) {
 func (h *heard) add(to map[string]int, key string) { h.Lock(); to[key]++; h.Unlock() }
 
 func TestObserver(t *testing.T) {
+	t.Parallel()
 	h := &heard{attempts: map[string]int{}, stages: map[string]int{}, states: map[string]int{}, count: map[string]int64{}}
 	b := openBus(t, t.TempDir())
 	s, err := New(t.Context(), fast, Deps{JS: b.JetStream(), Observer: h})

@@ -9,6 +9,7 @@ import (
 
 // TestUncountedMessage has workers find the last shard of a lane of which the server counts too few.
 func TestUncountedMessage(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	q, err := s.queue(t.Context(), "dream")
 	if err != nil {

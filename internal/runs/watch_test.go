@@ -8,6 +8,7 @@ import (
 )
 
 func TestWatchFromTheMiddle(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
 	middle := make(chan Event, 100)
@@ -58,6 +59,7 @@ func TestWatchFromTheMiddle(t *testing.T) {
 }
 
 func TestWatchEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -69,6 +71,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 
 // TestWatchRepairsTheEnd ends a run without telling, as a process does that dies between the two.
 func TestWatchRepairsTheEnd(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, fast)
 	run := submit(t, s, Spec{})
 	if _, err := s.change(t.Context(), run.ID, func(run *Run) error { run.end(Cancelled, s.now()); return nil }); err != nil {

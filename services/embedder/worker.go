@@ -124,7 +124,7 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the space of run %s: %w", run.ID, err)
 	}
-	space.Run = ood.Runs.Name(run.ID)
+	space.Run, space.Owner = ood.Runs.Name(run.ID), run.Owner
 	err = s.spaces.Settle(ctx, &space, func(old *embedderv1.Space) bool { return proto.Equal(old, &space) })
 	if err == nil {
 		err = fit.Remove(s.checkpoint(run))

@@ -134,7 +134,7 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	}
 	set := &generatorv1.Set{
 		Name: ood.Sets.Name(q.SetId), Space: q.Space, Classes: q.Classes, PerClass: q.PerClass,
-		Pictures: q.PerClass * int32(len(q.Classes)), Source: q.Source, CreateTime: timestamppb.New(run.Created), Run: ood.Runs.Name(run.ID),
+		Pictures: q.PerClass * int32(len(q.Classes)), Source: q.Source, CreateTime: timestamppb.New(run.Created), Run: ood.Runs.Name(run.ID), Owner: run.Owner,
 	}
 	for _, shard := range run.Shards {
 		set.Shards = append(set.Shards, string(shard.Result))

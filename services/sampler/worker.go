@@ -108,7 +108,7 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	}
 	set := &samplerv1.EmbeddingSet{
 		Name: ood.Embeddings.Name(q.SetId), Space: q.Space, PerClass: q.PerClass, CreateTime: timestamppb.New(run.Created),
-		Run: ood.Runs.Name(run.ID),
+		Run: ood.Runs.Name(run.ID), Owner: run.Owner,
 	}
 	for i, shard := range run.Shards {
 		part, err := s.readPart(ctx, artifact.Ref(shard.Result))

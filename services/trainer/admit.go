@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
@@ -63,6 +64,9 @@ func (s *Service) planEvaluation(ctx context.Context, payload []byte, _ string) 
 	}
 	detector, err := s.detectors.Named(ctx, "name", q.Name)
 	if err != nil {
+		return runs.Plan{}, err
+	}
+	if err := auth.Steers(ctx, detector.Owner); err != nil { // its evaluation is replaced
 		return runs.Plan{}, err
 	}
 	plan := runs.Plan{Shards: 1, Total: int64(len(q.OodDatasets) + 1)}

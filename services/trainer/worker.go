@@ -152,7 +152,7 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.Run = ood.Runs.Name(run.ID)
+	d.Run, d.Owner = ood.Runs.Name(run.ID), run.Owner
 	err = s.detectors.Settle(ctx, d, func(old *trainerv1.Detector) bool { return proto.Equal(old, d) })
 	if err == nil {
 		err = fit.Remove(s.checkpoint(run))

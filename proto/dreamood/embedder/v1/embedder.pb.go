@@ -56,7 +56,10 @@ type Space struct {
 	// The anchors: blob reference of a NumPy file [C, D] float32.
 	Anchors string `protobuf:"bytes,13,opt,name=anchors,proto3" json:"anchors,omitempty"`
 	// The run that made it, `runs/{id}`; its record may be gone. Empty for what was made before runs were named.
-	Run           string `protobuf:"bytes,14,opt,name=run,proto3" json:"run,omitempty"`
+	Run string `protobuf:"bytes,14,opt,name=run,proto3" json:"run,omitempty"`
+	// Who owns it: the owner of the run that made it, who may delete it, as admins may. Empty where clients are not
+	// authenticated, and for what was made before things had owners: then admins alone.
+	Owner         string `protobuf:"bytes,15,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -185,6 +188,13 @@ func (x *Space) GetAnchors() string {
 func (x *Space) GetRun() string {
 	if x != nil {
 		return x.Run
+	}
+	return ""
+}
+
+func (x *Space) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -1347,7 +1357,7 @@ var File_dreamood_embedder_v1_embedder_proto protoreflect.FileDescriptor
 
 const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	"\n" +
-	"#dreamood/embedder/v1/embedder.proto\x12\x14dreamood.embedder.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x03\n" +
+	"#dreamood/embedder/v1/embedder.proto\x12\x14dreamood.embedder.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x04\n" +
 	"\x05Space\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\aclasses\x18\x02 \x03(\v2 .dreamood.embedder.v1.SpaceClassR\aclasses\x12\x1c\n" +
@@ -1365,7 +1375,8 @@ const file_dreamood_embedder_v1_embedder_proto_rawDesc = "" +
 	"\baccuracy\x18\v \x01(\x01R\baccuracy\x123\n" +
 	"\x04loss\x18\f \x03(\v2\x1f.dreamood.embedder.v1.LossPointR\x04loss\x12\x18\n" +
 	"\aanchors\x18\r \x01(\tR\aanchors\x12\x10\n" +
-	"\x03run\x18\x0e \x01(\tR\x03run\"b\n" +
+	"\x03run\x18\x0e \x01(\tR\x03run\x12\x14\n" +
+	"\x05owner\x18\x0f \x01(\tR\x05owner\"b\n" +
 	"\n" +
 	"SpaceClass\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +

@@ -1516,6 +1516,9 @@ type Set struct {
 	Yields []*ClassYield `protobuf:"bytes,14,rep,name=yields,proto3" json:"yields,omitempty"`
 	// Blob references of the refused pictures that were kept as examples, as `shards`.
 	RefusedShards []string `protobuf:"bytes,15,rep,name=refused_shards,json=refusedShards,proto3" json:"refused_shards,omitempty"`
+	// Who owns it: the owner of the run that made it, who may delete it, as admins may. Empty where clients are not
+	// authenticated, and for what was made before things had owners: then admins alone.
+	Owner         string `protobuf:"bytes,16,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1653,6 +1656,13 @@ func (x *Set) GetRefusedShards() []string {
 		return x.RefusedShards
 	}
 	return nil
+}
+
+func (x *Set) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // GetSetRequest names a set.
@@ -2349,7 +2359,7 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\rvalidate_only\x18\v \x01(\bR\fvalidateOnly\"x\n" +
 	"\x11RenderSetResponse\x12&\n" +
 	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\x12;\n" +
-	"\bestimate\x18\x02 \x01(\v2\x1f.dreamood.generator.v1.EstimateR\bestimate\"\xd1\x04\n" +
+	"\bestimate\x18\x02 \x01(\v2\x1f.dreamood.generator.v1.EstimateR\bestimate\"\xe7\x04\n" +
 	"\x03Set\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -2367,7 +2377,8 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\x03run\x18\f \x01(\tR\x03run\x12/\n" +
 	"\x04gate\x18\r \x01(\v2\x1b.dreamood.generator.v1.GateR\x04gate\x129\n" +
 	"\x06yields\x18\x0e \x03(\v2!.dreamood.generator.v1.ClassYieldR\x06yields\x12%\n" +
-	"\x0erefused_shards\x18\x0f \x03(\tR\rrefusedShards\"#\n" +
+	"\x0erefused_shards\x18\x0f \x03(\tR\rrefusedShards\x12\x14\n" +
+	"\x05owner\x18\x10 \x01(\tR\x05owner\"#\n" +
 	"\rGetSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\">\n" +
 	"\x0eGetSetResponse\x12,\n" +

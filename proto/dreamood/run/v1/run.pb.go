@@ -334,13 +334,14 @@ type Run struct {
 	Options *RunOptions `protobuf:"bytes,16,opt,name=options,proto3" json:"options,omitempty"`
 	// The runs among `options.after` that have not ended yet: the run waits for them.
 	WaitingFor []string `protobuf:"bytes,17,rep,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
-	// Where it stands in the queue; only from GetRun, while shards of it wait.
+	// Where it stands in the queue; only from GetRun, while shards of it wait or are worked on.
 	Queue *QueuePlace `protobuf:"bytes,18,opt,name=queue,proto3" json:"queue,omitempty"`
 	// The run that RetryRun made it from.
 	RetryOf string `protobuf:"bytes,19,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
 	// The run that RetryRun made from it.
 	RetriedBy string `protobuf:"bytes,20,opt,name=retried_by,json=retriedBy,proto3" json:"retried_by,omitempty"`
-	// Attempts begun over all shards, without those that a shutdown or a pause gave back.
+	// Attempts begun over all shards, without those that a shutdown or a pause gave back; not the planning, nor the making of
+	// the result.
 	Attempts      int32 `protobuf:"varint,21,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -527,13 +528,14 @@ func (x *Run) GetAttempts() int32 {
 // ageing change the order.
 type QueuePlace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Shards of other runs that are expected to be taken before its next one.
+	// Shards of other runs that are expected to be taken before its next one; 0 when none of its shards waits.
 	Ahead int32 `protobuf:"varint,1,opt,name=ahead,proto3" json:"ahead,omitempty"`
-	// Its shards that wait.
+	// Its shards that wait for a worker, those that are to be tried again too; one while it waits to be planned.
 	Waiting int32 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// Its shards that are worked on.
 	InFlight int32 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
-	// Time until its end, from the measured speed of this kind and the workers seen; absent when neither is known yet.
+	// Time until its end: what is ahead and its own rest, at the speed of its own shards or else of its kind, shared by the
+	// workers that are at work now. Absent when the speed or the rest is not known, or nobody is at work.
 	TimeLeft      *durationpb.Duration `protobuf:"bytes,4,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

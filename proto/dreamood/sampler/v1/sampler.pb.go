@@ -1138,7 +1138,10 @@ type EmbeddingSet struct {
 	// When it was made.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// The run that made it, `runs/{id}`; its record may be gone. Empty for what was made before runs were named.
-	Run           string `protobuf:"bytes,10,opt,name=run,proto3" json:"run,omitempty"`
+	Run string `protobuf:"bytes,10,opt,name=run,proto3" json:"run,omitempty"`
+	// Who owns it: the owner of the run that made it, who may delete it, as admins may. Empty where clients are not
+	// authenticated, and for what was made before things had owners: then admins alone.
+	Owner         string `protobuf:"bytes,11,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1239,6 +1242,13 @@ func (x *EmbeddingSet) GetCreateTime() *timestamppb.Timestamp {
 func (x *EmbeddingSet) GetRun() string {
 	if x != nil {
 		return x.Run
+	}
+	return ""
+}
+
+func (x *EmbeddingSet) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -1885,7 +1895,7 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"request_id\x18\x06 \x01(\tR\trequestId\x125\n" +
 	"\aoptions\x18\a \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\";\n" +
 	"\x11SampleSetResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xf2\x02\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\x88\x03\n" +
 	"\fEmbeddingSet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x12\n" +
@@ -1900,7 +1910,8 @@ const file_dreamood_sampler_v1_sampler_proto_rawDesc = "" +
 	"\vcreate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x10\n" +
 	"\x03run\x18\n" +
-	" \x01(\tR\x03run\"\x90\x01\n" +
+	" \x01(\tR\x03run\x12\x14\n" +
+	"\x05owner\x18\v \x01(\tR\x05owner\"\x90\x01\n" +
 	"\x0eEmbeddingClass\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04word\x18\x02 \x01(\tR\x04word\x12\x1b\n" +

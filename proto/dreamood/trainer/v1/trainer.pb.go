@@ -502,7 +502,10 @@ type Detector struct {
 	// sha256 over the training dataset's names and pictures.
 	DatasetDigest string `protobuf:"bytes,12,opt,name=dataset_digest,json=datasetDigest,proto3" json:"dataset_digest,omitempty"`
 	// The run that made it, `runs/{id}`; its record may be gone. Empty for what was made before runs were named.
-	Run           string `protobuf:"bytes,13,opt,name=run,proto3" json:"run,omitempty"`
+	Run string `protobuf:"bytes,13,opt,name=run,proto3" json:"run,omitempty"`
+	// Who owns it: the owner of the run that made it, who may delete it, as admins may. Empty where clients are not
+	// authenticated, and for what was made before things had owners: then admins alone.
+	Owner         string `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -624,6 +627,13 @@ func (x *Detector) GetDatasetDigest() string {
 func (x *Detector) GetRun() string {
 	if x != nil {
 		return x.Run
+	}
+	return ""
+}
+
+func (x *Detector) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -1601,7 +1611,7 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x125\n" +
 	"\aoptions\x18\x05 \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\"B\n" +
 	"\x18EvaluateDetectorResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xe4\x03\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xfa\x03\n" +
 	"\bDetector\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aclasses\x18\x02 \x03(\tR\aclasses\x12\x1d\n" +
@@ -1620,7 +1630,8 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\vcreate_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12%\n" +
 	"\x0edataset_digest\x18\f \x01(\tR\rdatasetDigest\x12\x10\n" +
-	"\x03run\x18\r \x01(\tR\x03run\"r\n" +
+	"\x03run\x18\r \x01(\tR\x03run\x12\x14\n" +
+	"\x05owner\x18\x0e \x01(\tR\x05owner\"r\n" +
 	"\fDetectorLoss\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x01R\x05total\x12&\n" +
