@@ -25,9 +25,7 @@ func TestPurgeLeavesOthers(t *testing.T) {
 	}
 	board := newBoard(q)
 	for range 2 {
-		if c, err := board.take(t.Context()); err != nil || c == nil {
-			t.Fatalf("%v, %v", c, err)
-		}
+		hold(t, board)
 	}
 	if err := q.purge(t.Context(), &paused, nil); err != nil {
 		t.Fatal(err)

@@ -74,11 +74,8 @@ func (s *Service) checkFields(q *generatorv1.RenderSetRequest) error {
 	c.That(int(q.PerClass) <= most, "per_class", "%d; this server allows 1 to %d", q.PerClass, most)
 	c.That(q.Gate == nil, "gate", "this version has none yet")
 	c.That(!q.ValidateOnly, "validate_only", "this version has no estimate yet")
-	if err := fault.Join(CheckRenderSet(q), c.Err()); err != nil {
-		return err
-	}
-	decoding, err := decodingOf(q.Rendering, s.cfg.Model)
-	return fault.Join(err, s.cfg.Limits.check(decoding))
+	decoding, _ := decodingOf(q.Rendering, s.cfg.Model) // CheckRenderSet tells what is wrong with it
+	return fault.Join(CheckRenderSet(q), c.Err(), s.cfg.Limits.check(decoding))
 }
 
 // admit refuses what cannot work, before anything is queued: a taken id, a model that is not there, settings of the
