@@ -106,6 +106,21 @@ func BenchmarkLook(b *testing.B) {
 	}
 }
 
+// BenchmarkTend is one pass of the reconciler over so many lanes, with 10,000 shards in them.
+func BenchmarkTend(b *testing.B) {
+	for _, owners := range []int{1, 50, 200} {
+		b.Run(fmt.Sprintf("lanes=%d", owners), func(b *testing.B) {
+			_, list := benchMesh(b, 1)
+			q := fill(b, list[0], owners, 10_000)
+			for b.Loop() {
+				if err := q.tend(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkWorkers has 200 workers in 4 processes, idle, and busy with shards of 200 ms of 1 and 50 owners: requests to
 // JetStream's API per second, in all. Acknowledgements, events and documents are in it, too.
 func BenchmarkWorkers(b *testing.B) {

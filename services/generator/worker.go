@@ -168,6 +168,10 @@ func (s *Service) progressOf(ctx context.Context, run runs.Run, shard int) *prog
 			}
 			log.Info(what)
 		},
+		timed: func() func() {
+			end := stage.Begin(ctx, "checkpoint")
+			return func() { end(1, 0) }
+		},
 		wanted: func(end error) bool { return !errors.Is(end, runs.ErrEnded) && !errors.Is(end, runs.ErrFenced) },
 	}
 }
