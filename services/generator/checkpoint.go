@@ -31,7 +31,7 @@ type progress struct {
 	path   string
 	note   func(what string, err error) // for the log; err is nil where nothing is wrong
 	wanted func(end error) bool         // says whether somebody goes on with work that ended so
-	timed  func() (end func())          // measures a save
+	timed  func() (end func())          // measures a save; optional
 
 	kept  content
 	saved time.Time
@@ -122,7 +122,10 @@ func (p *progress) interrupted(ctx context.Context) {
 // shard goes on.
 func (p *progress) save(now bool) {
 	if began := time.Now(); now || began.Sub(p.saved) >= max(saveEvery, saveShare*p.took) {
-		end := p.timed()
+		end := func() {}
+		if p.timed != nil {
+			end = p.timed()
+		}
 		if err := p.kept.write(p.path); err != nil {
 			p.note("checkpoint is not written", err)
 		}
