@@ -102,3 +102,47 @@ func rawFloats(t *TensorProto, dtype TensorProto_DataType, n int64) ([]float32, 
 	}
 	return out, nil
 }
+
+// Ints returns the elements of a stored int64 or int32 tensor in row-major
+// order; nil is an error too, for callers that look tensors up.
+func Ints(t *TensorProto) ([]int64, error) {
+	if t == nil {
+		return nil, fmt.Errorf("no such tensor is stored")
+	}
+	n, err := Elements(t.GetDims())
+	if err != nil {
+		return nil, fmt.Errorf("tensor %q: %w", t.GetName(), err)
+	}
+	if t.DataLocation == TensorProto_EXTERNAL {
+		return nil, fmt.Errorf("tensor %q: its data lies in an external file", t.Name)
+	}
+	var out []int64
+	size := int64(8)
+	switch TensorProto_DataType(t.DataType) {
+	case TensorProto_INT64:
+		out = append(out, t.Int64Data...)
+	case TensorProto_INT32:
+		size = 4
+		for _, v := range t.Int32Data {
+			out = append(out, int64(v))
+		}
+	default:
+		return nil, fmt.Errorf("tensor %q: its elements are no integers of 32 or 64 bits", t.Name)
+	}
+	if len(t.RawData) > 0 {
+		if int64(len(t.RawData)) != n*size {
+			return nil, fmt.Errorf("tensor %q: %d bytes for %d elements", t.Name, len(t.RawData), n)
+		}
+		for i := range n {
+			if size == 8 {
+				out = append(out, int64(binary.LittleEndian.Uint64(t.RawData[8*i:])))
+			} else {
+				out = append(out, int64(int32(binary.LittleEndian.Uint32(t.RawData[4*i:]))))
+			}
+		}
+	}
+	if int64(len(out)) != n {
+		return nil, fmt.Errorf("tensor %q: %d of %d elements are stored", t.Name, len(out), n)
+	}
+	return out, nil
+}
