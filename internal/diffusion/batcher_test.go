@@ -39,7 +39,7 @@ func TestBatcherGivesEveryRowItsOwn(t *testing.T) {
 	} {
 		var mu sync.Mutex
 		shared, worst := 0, 0
-		cfg.wait = time.Millisecond
+		cfg.wait = 50 * time.Millisecond
 		cfg.run = func(_ context.Context, _ int, pieces []piece) error {
 			mu.Lock()
 			worst = max(worst, rowsOf(pieces))
@@ -55,9 +55,9 @@ func TestBatcherGivesEveryRowItsOwn(t *testing.T) {
 		}
 		b := newBatcher(cfg)
 		var all sync.WaitGroup
+		b.count(12)
 		for r := range 12 {
 			all.Go(func() {
-				b.enter()
 				defer b.leave()
 				rng := rand.New(rand.NewPCG(1, uint64(r)))
 				rows := 1 + r%7
@@ -287,5 +287,17 @@ func TestBatcherCloses(t *testing.T) {
 	b.close()
 	if err := b.predict(t.Context(), 0, 1, []float32{1}, []float32{1}, make([]float32, 1)); !errors.Is(err, errBatcherClosed) {
 		t.Errorf("a call after closing got %v", err)
+	}
+}
+
+// countShared counts the runs of more than one call.
+func countShared(run func(context.Context, int, []piece) error, mu *sync.Mutex, shared *int) func(context.Context, int, []piece) error {
+	return func(ctx context.Context, lane int, pieces []piece) error {
+		if len(pieces) > 1 {
+			mu.Lock()
+			*shared++
+			mu.Unlock()
+		}
+		return run(ctx, lane, pieces)
 	}
 }

@@ -23,6 +23,10 @@ type Config struct {
 	// encoder and the VAE decoder, which take little time, stay on the CPU
 	// provider in full precision.
 	ONNX onnx.Config
+	// Lanes is the number of U-Net runs at once, which share the threads;
+	// 0 = 1. Untouched runs the U-Net's graph as it was stored: see decision 0024.
+	Lanes     int
+	Untouched bool
 	// Batch is the number of pictures that are rendered together; 0 chooses by
 	// the size of the latents.
 	Batch int
@@ -92,6 +96,7 @@ type Pipeline struct {
 	batch     int
 	noise     func(philox.Key, int) []float32
 	text      *TextEncoder
+	texts     *textCache
 	unet      *unet
 	vae       *vae
 	scheduler SchedulerConfig
@@ -115,13 +120,13 @@ func Open(dir string, cfg Config) (*Pipeline, error) {
 }
 
 func open(dir string, cfg Config) (*Pipeline, error) {
-	if cfg.Batch < 0 {
-		return nil, fmt.Errorf("batch %d: want 0 (chosen) or more", cfg.Batch)
+	if cfg.Batch < 0 || cfg.Lanes < 0 {
+		return nil, fmt.Errorf("batch %d, lanes %d: want 0 (chosen) or more", cfg.Batch, cfg.Lanes)
 	}
 	if _, err := vet(dir); err != nil {
 		return nil, err
 	}
-	p := &Pipeline{dir: dir, batch: cfg.Batch, noise: cfg.Noise}
+	p := &Pipeline{dir: dir, batch: cfg.Batch, noise: cfg.Noise, texts: newTextCache(textCacheBytes)}
 	p.digests = sync.OnceValues(func() (digests, error) { return digest(dir) })
 	if p.noise == nil {
 		p.noise = drawNoise
@@ -137,7 +142,7 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 	if p.text, err = OpenTextEncoder(dir, plain); err != nil {
 		return nil, err
 	}
-	if p.unet, err = openUNet(dir, cfg.ONNX, p.text.tokenizer.length, p.text.width); err != nil {
+	if p.unet, err = openUNet(dir, cfg, p.text.tokenizer.length, p.text.width); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -148,6 +153,7 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 	if p.batch == 0 {
 		p.batch = max(1, min(32, 65536/p.latentSize()))
 	}
+	p.unet.start(p.batch)
 	return p, nil
 }
 

@@ -4,21 +4,16 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/dreamood/dreamood/internal/philox"
 	"github.com/dreamood/dreamood/internal/stage"
 )
 
-// renderBatch renders items together. Where the U-Net is made for one batch
-// size, a shorter batch is filled up with its last item.
+// renderBatch renders items together.
 func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, plan Scheduler, progress func()) ([]Image, error) {
 	n := len(items)
-	if p.unet.fixed() {
-		items = slices.Concat(items, slices.Repeat(items[n-1:], p.batch-n))
-	}
-	guided := p.guidedItems(items, opts)
+	guided := guidedItems(items, opts)
 	encoded := stage.Begin(ctx, "text_encoder")
 	states, err := p.encode(ctx, items, guided)
 	if err != nil {
@@ -26,10 +21,7 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 	}
 	encoded(int64(n), 0)
 	denoised := stage.Begin(ctx, "denoise")
-	d, err := p.unet.denoiser(states)
-	if err != nil {
-		return nil, err
-	}
+	d := p.unet.denoiser(states)
 	defer d.close()
 	latents, err := p.initialLatents(items, plan)
 	if err != nil {
@@ -39,6 +31,7 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 	if err != nil {
 		return nil, err
 	}
+	d.close()
 	denoised(calls.count, calls.busy)
 	size := p.latentSize()
 	shape := []int64{int64(n), int64(p.unet.channels), int64(p.unet.height), int64(p.unet.width)}
@@ -51,17 +44,13 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 }
 
 // guidedItems are the indices of the items that are computed without their
-// prompt too. Where the U-Net is made for one batch size these are all, if any.
-func (p *Pipeline) guidedItems(items []Item, opts Options) []int {
-	var guided, all []int
+// prompt too.
+func guidedItems(items []Item, opts Options) []int {
+	var guided []int
 	for i, item := range items {
-		all = append(all, i)
 		if item.guidance(opts) > 1 {
 			guided = append(guided, i)
 		}
-	}
-	if p.unet.fixed() && len(guided) > 0 {
-		return all
 	}
 	return guided
 }
@@ -69,7 +58,8 @@ func (p *Pipeline) guidedItems(items []Item, opts Options) []int {
 func (i Item) guidance(opts Options) float64 { return cmp.Or(i.Guidance, opts.Guidance) }
 
 // encode returns the text embeddings of a batch, [G+B, L, H]: first those of
-// the negative prompts of the guided items. Each distinct one is computed once.
+// the negative prompts of the guided items. Each distinct one is computed
+// once, for all requests.
 func (p *Pipeline) encode(ctx context.Context, items []Item, guided []int) ([]float32, error) {
 	var prompts []Prompt
 	for _, i := range guided {
@@ -78,29 +68,7 @@ func (p *Pipeline) encode(ctx context.Context, items []Item, guided []int) ([]fl
 	for _, item := range items {
 		prompts = append(prompts, item.prompt())
 	}
-	var distinct []Prompt
-	index := map[string]int{}
-	rows := make([]int, len(prompts))
-	for i, prompt := range prompts {
-		key := prompt.key()
-		row, known := index[key]
-		if !known {
-			row = len(distinct)
-			index[key] = row
-			distinct = append(distinct, prompt)
-		}
-		rows[i] = row
-	}
-	computed, err := p.text.Encode(ctx, distinct)
-	if err != nil {
-		return nil, err
-	}
-	size := len(computed) / len(distinct)
-	states := make([]float32, 0, len(prompts)*size)
-	for _, row := range rows {
-		states = append(states, computed[row*size:(row+1)*size]...)
-	}
-	return states, nil
+	return p.texts.encode(ctx, prompts, p.text.Encode)
 }
 
 // initialLatents returns what a batch starts from, [B, C, h, w].
@@ -155,10 +123,10 @@ func (b *batch) row(values []float32, i int) []float32 {
 func (b *batch) predict(ctx context.Context, step int, t float64, opts Options) ([]float32, error) {
 	g := len(b.guided)
 	for r, i := range b.guided {
-		b.plan.Input(step, b.row(b.latents, i), b.row(b.d.sample.values, r))
+		b.plan.Input(step, b.row(b.latents, i), b.row(b.d.sample, r))
 	}
 	for i := range b.items {
-		b.plan.Input(step, b.row(b.latents, i), b.row(b.d.sample.values, g+i))
+		b.plan.Input(step, b.row(b.latents, i), b.row(b.d.sample, g+i))
 	}
 	out, err := b.d.predict(ctx, t)
 	if err != nil {

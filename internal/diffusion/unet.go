@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"os"
 	"path/filepath"
-	"slices"
+	"runtime"
 	"sync"
+	"time"
 
 	"github.com/dreamood/dreamood/internal/onnx"
 	"github.com/dreamood/dreamood/internal/onnx/onnxpb"
@@ -19,13 +18,19 @@ import (
 type unet struct {
 	path     string
 	onnx     onnx.Config
+	lanes    int
+	rows     int // of a run, at most
 	channels int
 	height   int
 	width    int
 	states   [2]int64 // L, H of encoder_hidden_states
 
 	sample, timestep, hidden, out onnx.IO
-	widened                       bool // timestep is made float32 when the graph is loaded
+	rewrites                      rewrites
+	refused                       error // why the graph is not rewritten as far as it could be
+
+	batcher *batcher
+	tensors []*unetTensors // of each lane
 
 	mu       sync.Mutex
 	sessions map[int]*onnx.Session // by batch size where shapes are fixed, else 0
@@ -51,11 +56,12 @@ func readUNetConfig(dir string) (unetConfig, error) {
 }
 
 // openUNet loads unet/ for text embeddings of shape [B, length, width].
-func openUNet(dir string, cfg onnx.Config, length, width int) (*unet, error) {
+func openUNet(dir string, cfg Config, length, width int) (*unet, error) {
 	u := &unet{
-		path: filepath.Join(dir, "unet", "model.onnx"), onnx: cfg,
+		path: filepath.Join(dir, "unet", "model.onnx"), onnx: cfg.ONNX, lanes: max(1, cfg.Lanes),
 		states: [2]int64{int64(length), int64(width)}, sessions: map[int]*onnx.Session{},
 	}
+	u.onnx.Threads = threadsOfLane(cfg.ONNX.Threads, u.lanes)
 	config, err := readUNetConfig(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open U-Net: %w", err)
@@ -63,12 +69,35 @@ func openUNet(dir string, cfg onnx.Config, length, width int) (*unet, error) {
 	if err := u.describe(config); err != nil {
 		return nil, fmt.Errorf("open U-Net: %s: %w", u.path, err)
 	}
-	if !u.fixed() {
-		if _, err := u.session(0); err != nil {
-			return nil, fmt.Errorf("open U-Net: %w", err)
-		}
+	if err := u.prepare(cfg.Untouched); err != nil {
+		return nil, fmt.Errorf("open U-Net: %w", err)
 	}
 	return u, nil
+}
+
+// start makes the lanes, for runs of up to so many pictures with guidance.
+func (u *unet) start(pictures int) {
+	u.rows = 2 * pictures
+	u.tensors = make([]*unetTensors, u.lanes)
+	cfg := batcherConfig{lanes: u.lanes, rows: u.rows, mixed: ownTimesteps(u.timestep), wait: batchWait, run: u.run}
+	if u.fixed() {
+		cfg.fit = u.fit
+	}
+	u.batcher = newBatcher(cfg)
+}
+
+// batchWait is how long a run that is not full waits for renderings under way.
+const batchWait = 4 * time.Millisecond
+
+// threadsOfLane divides threads, 0 being all CPUs, over lanes.
+func threadsOfLane(threads, lanes int) int {
+	if lanes == 1 {
+		return threads
+	}
+	if threads == 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	return max(1, threads/lanes)
 }
 
 // describe finds the inputs and outputs by name and checks what they are.
@@ -99,15 +128,6 @@ func (u *unet) describe(config unetConfig) error {
 	u.out = outputs[0]
 	if len(u.sample.Shape) != 4 || len(u.timestep.Shape) > 1 || len(u.hidden.Shape) != 3 {
 		return fmt.Errorf("want sample of rank 4, timestep of rank 0 or 1, encoder_hidden_states of rank 3, got %v", inputs)
-	}
-	if kind := u.timestep.DType; kind == onnx.Int64 || kind == onnx.Int32 {
-		model, err := onnxpb.Unmarshal(data)
-		if err != nil {
-			return err
-		}
-		if u.widened = widenTimestep(model, u.timestep.Name); u.widened {
-			u.timestep.DType = onnx.Float32
-		}
 	}
 	if b := u.sample.Shape[0]; b > 0 {
 		return fmt.Errorf("the batch size is fixed to %d: export the model with a dynamic one", b)
@@ -158,6 +178,9 @@ func (u *unet) session(batch int) (*onnx.Session, error) {
 			u.sample.Name: {b, int64(u.channels), int64(u.height), int64(u.width)},
 			u.hidden.Name: {b, u.states[0], u.states[1]},
 		}
+		if ownTimesteps(u.timestep) {
+			cfg.Shapes[u.timestep.Name] = []int64{b}
+		}
 	}
 	s, err := u.load(cfg)
 	if err == nil {
@@ -167,23 +190,14 @@ func (u *unet) session(batch int) (*onnx.Session, error) {
 }
 
 func (u *unet) load(cfg onnx.Config) (*onnx.Session, error) {
-	half := u.timestep.DType == onnx.Float16 || u.timestep.DType == onnx.BFloat16
-	half = half && len(u.timestep.Shape) == 0
-	if !half && !u.widened {
+	if u.rewrites == (rewrites{}) {
 		return onnx.NewSessionFile(u.path, cfg)
 	}
-	data, err := os.ReadFile(u.path)
-	if err != nil {
-		return nil, err
+	model, err := readModel(u.path)
+	if err == nil {
+		err = u.rewrites.apply(model)
 	}
-	model, err := onnxpb.Unmarshal(data)
-	switch {
-	case err != nil:
-	case half:
-		err = widenScalar(model, u.timestep.Name)
-	default:
-		widenTimestep(model, u.timestep.Name)
-	}
+	var data []byte
 	if err == nil {
 		data, err = onnxpb.Marshal(model)
 	}
@@ -199,106 +213,58 @@ func (u *unet) load(cfg onnx.Config) (*onnx.Session, error) {
 }
 
 func (u *unet) close() error {
+	if u.batcher != nil {
+		u.batcher.close()
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var errs []error
 	for _, s := range u.sessions {
 		errs = append(errs, s.Close())
 	}
+	for _, t := range u.tensors {
+		t.close()
+	}
 	return errors.Join(errs...)
 }
 
-// denoiser runs the U-Net on batches of one size, in memory of its own.
+// denoiser is a rendering's place in the batcher, with its rows.
 type denoiser struct {
-	u       *unet
-	session *onnx.Session
-	sample  *floatTensor // [B, C, h, w]
-	hidden  *floatTensor // [B, L, H]
-	out     *floatTensor // [B, C, h, w]
+	u      *unet
+	rows   int
+	sample []float32 // [B, C, h, w]
+	states []float32 // [B, L, H]
+	out    []float32 // [B, C, h, w]
+	closed bool
 }
 
-// denoiser makes room for a batch and keeps its text embeddings, [B, L, H].
-func (u *unet) denoiser(states []float32) (*denoiser, error) {
-	b := int64(len(states)) / (u.states[0] * u.states[1])
-	session, err := u.session(int(b))
-	if err != nil {
-		return nil, err
-	}
-	d := &denoiser{u: u, session: session}
-	shape := []int64{b, int64(u.channels), int64(u.height), int64(u.width)}
-	var errs [3]error
-	d.sample, errs[0] = newFloatTensor(u.sample.DType, shape...)
-	d.out, errs[1] = newFloatTensor(u.out.DType, shape...)
-	if d.hidden, errs[2] = newFloatTensor(u.hidden.DType, b, u.states[0], u.states[1]); errs[2] == nil {
-		copy(d.hidden.values, states)
-		d.hidden.push()
-	}
-	if err := errors.Join(errs[:]...); err != nil {
-		d.close()
-		return nil, err
-	}
-	return d, nil
+// denoiser makes room for a batch with its text embeddings, [B, L, H].
+func (u *unet) denoiser(states []float32) *denoiser {
+	rows := len(states) / int(u.states[0]*u.states[1])
+	n := rows * u.channels * u.height * u.width
+	u.batcher.enter()
+	return &denoiser{u: u, rows: rows, states: states, sample: make([]float32, n), out: make([]float32, n)}
 }
 
-// predict computes the output for the latents in d.sample.values at timestep t
-// and returns d.out.values.
+// predict computes the output for the latents in d.sample at timestep t and
+// returns d.out.
 func (d *denoiser) predict(ctx context.Context, t float64) ([]float32, error) {
-	timestep, err := d.timestep(t)
-	if err != nil {
+	if err := d.u.checkTimestep(t); err != nil {
 		return nil, err
 	}
-	defer timestep.Close()
-	d.sample.push()
-	name := d.u.timestep.Name
-	if !slices.ContainsFunc(d.session.Inputs(), func(io onnx.IO) bool { return io.Name == name }) {
-		name = surgeryPrefix + name
-	}
-	err = d.session.RunInto(ctx,
-		map[string]*onnx.Tensor{d.u.sample.Name: d.sample.tensor, d.u.hidden.Name: d.hidden.tensor, name: timestep},
-		map[string]*onnx.Tensor{d.u.out.Name: d.out.tensor})
-	if err != nil {
+	if err := d.u.batcher.predict(ctx, t, d.rows, d.sample, d.states, d.out); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		return nil, fmt.Errorf("%s: timestep %v: %w", d.u.path, t, err)
 	}
-	d.out.pull()
-	return d.out.values, nil
+	return d.out, nil
 }
 
-// timestep makes the input of that name as the graph wants it: a scalar or a
-// vector, which has one element unless its length is fixed or that of the batch.
-func (d *denoiser) timestep(t float64) (*onnx.Tensor, error) {
-	n := int64(1)
-	shape := d.u.timestep.Shape
-	if len(shape) == 1 {
-		n = max(1, shape[0])
-		if name := d.u.timestep.Symbol(0); shape[0] < 0 && name != "" && name == d.u.sample.Symbol(0) {
-			n = d.sample.tensor.Shape()[0]
-		}
-		shape = []int64{n}
-	}
-	if n > maxConfigFile {
-		return nil, fmt.Errorf("%s: timestep of length %d", d.u.path, n)
-	}
-	kind := d.u.timestep.DType
-	if (kind == onnx.Int64 || kind == onnx.Int32) && t != math.Trunc(t) {
-		return nil, fmt.Errorf("%s: its timesteps are whole numbers, and this schedule visits %v: choose another scheduler, or timestep_spacing leading or trailing", d.u.path, t)
-	}
-	switch kind {
-	case onnx.Int64:
-		return onnx.NewInt64(slices.Repeat([]int64{int64(t)}, int(n)), shape...)
-	case onnx.Int32:
-		return onnx.NewInt32(slices.Repeat([]int32{int32(t)}, int(n)), shape...)
-	default:
-		if len(shape) == 0 && kind != onnx.Float64 {
-			kind = onnx.Float32
-		}
-		return onnx.FromFloats(kind, slices.Repeat([]float32{float32(t)}, int(n)), shape...)
-	}
-}
-
+// close says that no more calls come. Closing twice does nothing.
 func (d *denoiser) close() {
-	for _, t := range []*floatTensor{d.sample, d.hidden, d.out} {
-		if t != nil {
-			t.tensor.Close()
-		}
+	if !d.closed {
+		d.closed = true
+		d.u.batcher.leave()
 	}
 }
