@@ -27,6 +27,7 @@ type ServeCmd struct {
 	Embedder   string `env:"DREAMOOD_EMBEDDER" placeholder:"ADDR" help:"Address of the embedder, where it is another process."`
 	Sampler    string `env:"DREAMOOD_SAMPLER" placeholder:"ADDR" help:"Address of the sampler, where it is another process."`
 	Generator  string `env:"DREAMOOD_GENERATOR" placeholder:"ADDR" help:"Address of the generator, where it is another process."`
+	Trainer    string `env:"DREAMOOD_TRAINER" placeholder:"ADDR" help:"Address of the trainer, for a generator that is another process: detectors of quality gates are asked there (default: gates have no detectors)."`
 
 	Tokens   string `type:"path" env:"DREAMOOD_TOKENS" placeholder:"FILE" help:"File of who may call, a line each: NAME:ROLE:SHA256 of a token, as dreamood token new prints it, or NAME:ROLE:cert for a client certificate. Read again when it changes."`
 	ClientCA string `name:"client-ca" type:"path" env:"DREAMOOD_CLIENT_CA" placeholder:"FILE" help:"Authorities of client certificates in PEM form. A certificate with the URI dreamood://ROLE/NAME says who calls; others are listed in --tokens."`
@@ -123,7 +124,7 @@ func (c *ServeCmd) config(credentials rpc.Credentials, tracing trace.TracerProvi
 		Credentials: credentials, Tokens: c.Tokens, ClientCA: c.ClientCA,
 		NATSCreds: c.NATSCreds, NATSCA: c.NATSCA, NATSCert: c.NATSCert, NATSKey: c.NATSKey, GCEvery: c.GCEvery, GCGrace: c.GCGrace,
 		Target: c.Target, Data: c.Data, Store: c.Store, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
-		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Provider: c.Provider, Threads: c.Threads,
+		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Trainer: c.Trainer, Provider: c.Provider, Threads: c.Threads,
 		Version: version, Metrics: c.Metrics, Tracing: tracing, DrainDelay: c.DrainDelay, DrainTimeout: c.DrainTimeout,
 		QuotaRuns: c.QuotaRuns, QuotaShards: c.QuotaShards, Limits: c.LimitFlags.limits(),
 		Engine: c.Engine, EnginePictures: c.EnginePictures, EngineMemory: c.EngineMemory,

@@ -47,6 +47,7 @@ type App struct {
 	runs    *runs.Service
 	catalog *catalog.Catalog
 	blobs   artifact.Store
+	free    func() (int64, bool) // of the disk below them; nil: not known
 	garbage *gc.Collector
 
 	metrics  *telemetry.Metrics  // nil without a listener for them

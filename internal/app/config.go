@@ -35,6 +35,7 @@ type Config struct {
 	Embedder   string   // address of the embedder; "" = in this process
 	Sampler    string   // address of the sampler; "" = in this process
 	Generator  string   // address of the generator; "" = in this process
+	Trainer    string   // address of the trainer, for the gates of a generator; "" = in this process, or none
 	Provider   string   // "cpu", "openvino", "cuda" or "tensorrt"; "" = cpu
 	Threads    int      // of one model run; 0 = all CPUs
 

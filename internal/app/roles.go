@@ -17,6 +17,7 @@ import (
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
+	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 	"github.com/dreamood/dreamood/services/embedder"
 	"github.com/dreamood/dreamood/services/generator"
 	"github.com/dreamood/dreamood/services/sampler"
@@ -68,10 +69,18 @@ func (a *App) build() error {
 			if err != nil {
 				return nil, err
 			}
-			g, err := generator.New(generator.Config{Models: a.cfg.Models, Checkpoints: checkpoints, Version: a.cfg.Version, Pipeline: a.pipeline(), Limits: a.cfg.Limits}, generator.Deps{
-				Runs: a.runs, Catalog: a.catalog, Blobs: a.blobs, Log: a.log, Open: open,
+			deps := generator.Deps{
+				Runs: a.runs, Catalog: a.catalog, Blobs: a.blobs, Log: a.log, Open: open, Free: a.free,
 				Embedder: embedderv1.NewEmbedderServiceClient(e), Sampler: samplerv1.NewSamplerServiceClient(s),
-			})
+			}
+			if a.cfg.Trainer != "" || a.cfg.has("trainer") {
+				t, err := peer("trainer", a.cfg.Trainer)
+				if err != nil {
+					return nil, err
+				}
+				deps.Trainer = trainerv1.NewTrainerServiceClient(t)
+			}
+			g, err := generator.New(generator.Config{Models: a.cfg.Models, Checkpoints: checkpoints, Version: a.cfg.Version, Pipeline: a.pipeline(), Limits: a.cfg.Limits}, deps)
 			if err == nil {
 				a.closers = append(a.closers, g.Close)
 			}

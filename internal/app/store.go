@@ -23,7 +23,7 @@ func (a *App) openBlobs(ctx context.Context) (gc.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.blobs = a.counted(files)
+		a.blobs, a.free = a.counted(files), files.Free
 		return files, nil
 	}
 	spool := filepath.Join(a.cfg.Data, "spool")

@@ -10,6 +10,9 @@ import (
 	"github.com/dreamood/dreamood/internal/onnx"
 )
 
+// ErrNotFinite means that a picture came out with numbers that are not finite.
+var ErrNotFinite = errors.New("it has numbers that are not finite")
+
 // Image is a picture of 8-bit RGB values, [Height, Width, 3].
 type Image struct {
 	Pix    []uint8
@@ -109,7 +112,7 @@ func toImage(planes []float32, height, width int) (Image, error) {
 	for c := range 3 {
 		for i, x := range planes[c*n : (c+1)*n] {
 			if x != x {
-				return Image{}, errors.New("it has numbers that are not finite")
+				return Image{}, ErrNotFinite
 			}
 			unit := max(0, min(1, float32(x*0.5)+0.5))
 			pix[3*i+c] = uint8(math.RoundToEven(float64(float32(unit * 255))))

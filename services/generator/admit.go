@@ -42,8 +42,12 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	if err := fault.Join(c.Err(), derr); err != nil {
 		return runs.Plan{}, err
 	}
-	q.Source, q.Rendering = sourceOf(q.Source), decoding.message()
-	if err := s.admit(ctx, &q, space, decoding, run); err != nil {
+	gate, err := gateOf(q.Gate)
+	if err != nil {
+		return runs.Plan{}, err
+	}
+	q.Source, q.Rendering, q.Gate = sourceOf(q.Source), decoding.message(), gate.message()
+	if err := errors.Join(s.admit(ctx, &q, space, decoding, run), s.admitGate(ctx, gate, q.Classes)); err != nil {
 		return runs.Plan{}, err
 	}
 	if payload, err = protojson.Marshal(&q); err != nil {
@@ -52,7 +56,11 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	perPicture, err := s.deps.Runs.PerUnit(ctx, KindRenderSet)
 	total := int(q.PerClass) * len(q.Classes)
 	size := cmp.Or(s.cfg.ShardSize, shardSize(total, perPicture))
-	return runs.Plan{Payload: payload, Total: int64(total), Shards: shardsOf(total, size)}, err
+	shards := shardsOf(total, size)
+	if gate != nil {
+		shards = min(shards, len(blocksOf(int(q.PerClass), make([]int, len(q.Classes)))))
+	}
+	return runs.Plan{Payload: payload, Total: int64(total), Shards: shards}, err
 }
 
 // CheckRenderSet looks at the fields of a request alone, whatever the server allows.
@@ -64,7 +72,8 @@ func CheckRenderSet(q *generatorv1.RenderSetRequest) error {
 		c.Add("space", "%v", err)
 	}
 	_, err := decodingOf(q.Rendering, Config{}.withDefaults().Model)
-	return fault.Join(c.Err(), err)
+	_, gerr := gateOf(q.Gate)
+	return fault.Join(c.Err(), err, gerr)
 }
 
 // checkFields looks at what can be said without the space.
@@ -72,8 +81,6 @@ func (s *Service) checkFields(q *generatorv1.RenderSetRequest) error {
 	var c fault.Checks
 	most := s.cfg.Limits.PerClass
 	c.That(int(q.PerClass) <= most, "per_class", "%d; this server allows 1 to %d", q.PerClass, most)
-	c.That(q.Gate == nil, "gate", "this version has none yet")
-	c.That(!q.ValidateOnly, "validate_only", "this version has no estimate yet")
 	decoding, _ := decodingOf(q.Rendering, s.cfg.Model) // CheckRenderSet tells what is wrong with it
 	return fault.Join(CheckRenderSet(q), c.Err(), s.cfg.Limits.check(decoding))
 }

@@ -54,7 +54,7 @@ func decode(ctx context.Context, p Pipeline, work []Work, d Decoding, opts diffu
 	items := make([]diffusion.Item, len(work))
 	for i, w := range work {
 		items[i] = diffusion.Item{
-			Prompt: strings.ReplaceAll(d.Prompt, "{}", w.Word), Embedding: w.Embedding,
+			Prompt: promptOf(d, w), Embedding: w.Embedding,
 			Key: philox.Key{Seed: d.Seed, Purpose: diffusion.NoisePurpose, Class: uint32(w.Label), Index: uint64(w.Index)},
 		}
 		if w.Embedding != nil {
@@ -76,6 +76,8 @@ func decode(ctx context.Context, p Pipeline, work []Work, d Decoding, opts diffu
 	encoded(int64(len(out)), 0)
 	return out, nil
 }
+
+func promptOf(d Decoding, w Work) string { return strings.ReplaceAll(d.Prompt, "{}", w.Word) }
 
 // encode makes the PNG file of a picture.
 func encode(p diffusion.Image) (Rendered, error) {

@@ -3,7 +3,6 @@ package generator
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -86,7 +85,7 @@ func Replay(ctx context.Context, model Pipeline, records []*generatorv1.PictureR
 		if r.Source != generatorv1.Source_SOURCE_WORDS {
 			w.Embedding = r.Embedding
 		}
-		if got := strings.ReplaceAll(d.Prompt, "{}", w.Word); got != r.Prompt {
+		if got := promptOf(d, w); got != r.Prompt {
 			return nil, fmt.Errorf("%s: its prompt is %q, its settings give %q: the record was changed", r.File, r.Prompt, got)
 		}
 		work = append(work, w)

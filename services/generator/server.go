@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/fault"
@@ -90,6 +91,10 @@ func (s *Service) RenderSet(ctx context.Context, q *generatorv1.RenderSetRequest
 	if err := s.checkFields(q); err != nil {
 		return nil, err
 	}
+	if q.ValidateOnly {
+		e, err := s.estimate(ctx, q)
+		return &generatorv1.RenderSetResponse{Estimate: e}, err
+	}
 	payload, err := protojson.Marshal(q)
 	if err != nil {
 		return nil, err
@@ -133,8 +138,13 @@ func (s *Service) StreamSet(q *generatorv1.StreamSetRequest, stream generatorv1.
 			return fault.Invalid(fmt.Sprintf("classes[%d]", i), "%s has no class %q; it has %s", q.Name, class, set.Classes)
 		}
 	}
-	for _, ref := range set.Shards {
+	shards := set.Shards
+	if q.Refused {
+		shards = set.RefusedShards
+	}
+	for i, ref := range shards {
 		err := s.readShard(stream.Context(), ref, func(p *generatorv1.Picture) error {
+			p.Record.Shard = proto.Int32(int32(i))
 			if len(q.Classes) > 0 && !slices.Contains(q.Classes, p.Record.Class) {
 				return nil
 			}

@@ -17,6 +17,7 @@ import (
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
+	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
 // KindRenderSet is the kind of runs that render a set.
@@ -32,6 +33,8 @@ type Deps struct {
 	Blobs    artifact.Store
 	Embedder embedderv1.EmbedderServiceClient
 	Sampler  samplerv1.SamplerServiceClient
+	Trainer  trainerv1.TrainerServiceClient   // of the detectors of gates; nil: there are none
+	Free     func() (bytes int64, known bool) // where blobs are kept; nil: not known
 	Log      *zap.Logger
 	// Open loads the model in a folder; nil loads it into this process, by Config.Pipeline.
 	Open func(dir string) (Pipeline, error)
@@ -43,6 +46,7 @@ type Service struct {
 	cfg    Config
 	deps   Deps
 	sets   catalog.Typed[*generatorv1.Set]
+	banks  heldBanks
 	models *models
 	queue  *queue // of RenderOutliers
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
 	"github.com/dreamood/dreamood/internal/stage"
+	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
 
@@ -82,17 +83,17 @@ func (s *Service) work(ctx context.Context, t *runs.Task) ([]byte, error) {
 		return nil, err
 	}
 	loaded(0, 0)
-	var labels []int
-	names := classNames(space)
-	for _, class := range q.Classes {
-		label := slices.Index(names, class)
-		if label < 0 {
-			return nil, runs.Drop(fmt.Errorf("%s has no class %q any more", q.Space, class))
-		}
-		labels = append(labels, label)
+	labels, err := labelsOf(space, q.Classes)
+	if err != nil {
+		return nil, err
+	}
+	j := job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source)}
+	if gate, err := gateOf(q.Gate); err != nil {
+		return nil, runs.Drop(err)
+	} else if gate != nil {
+		return s.gated(ctx, t, j, *gate, blocksOf(int(q.PerClass), labels))
 	}
 	from, to := part(int(q.PerClass)*len(labels), t.Shard, t.Run.ShardCount)
-	j := job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source)}
 	var file bytes.Buffer
 	shard := newShard(&file)
 	segments := segmentsOf(from, to, int(q.PerClass), labels)
@@ -113,6 +114,19 @@ func (s *Service) work(ctx context.Context, t *runs.Task) ([]byte, error) {
 	kept.remove()
 	t.Report(int64(to-from), int64(to-from), "")
 	return []byte(ref), nil
+}
+
+// labelsOf are the labels of classes, in their order.
+func labelsOf(space *embedderv1.Space, classes []string) (labels []int, err error) {
+	names := classNames(space)
+	for _, class := range classes {
+		label := slices.Index(names, class)
+		if label < 0 {
+			return nil, runs.Drop(fmt.Errorf("%s has no class %q any more", space.Name, class))
+		}
+		labels = append(labels, label)
+	}
+	return labels, nil
 }
 
 // abandon removes the checkpoints of a run that was cancelled. Those of one that failed serve its retry, and go when it
@@ -136,20 +150,52 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 		Name: ood.Sets.Name(q.SetId), Space: q.Space, Classes: q.Classes, PerClass: q.PerClass,
 		Pictures: q.PerClass * int32(len(q.Classes)), Source: q.Source, CreateTime: timestamppb.New(run.Created), Run: ood.Runs.Name(run.ID), Owner: run.Owner,
 	}
-	for _, shard := range run.Shards {
-		set.Shards = append(set.Shards, string(shard.Result))
-	}
-	first := true
-	err := s.readShard(ctx, set.Shards[0], func(p *generatorv1.Picture) error {
-		if first {
-			set.Sampling, set.Rendering, set.ModelDigest, first = p.Record.Sampling, p.Record.Rendering, p.Record.ModelDigest, false
+	if q.Gate != nil {
+		if err := s.finishGated(ctx, run, &q, set); err != nil {
+			return "", err
 		}
-		return nil
-	})
-	if err != nil {
-		return "", err
+	} else {
+		for _, shard := range run.Shards {
+			set.Shards = append(set.Shards, string(shard.Result))
+		}
+	}
+	for i := 0; set.Rendering == nil && i < len(set.Shards); i++ { // of the first picture; a gate may leave shards empty
+		err := s.readShard(ctx, set.Shards[i], func(p *generatorv1.Picture) error {
+			if set.Rendering == nil {
+				set.Sampling, set.Rendering, set.ModelDigest = p.Record.Sampling, p.Record.Rendering, p.Record.ModelDigest
+			}
+			return nil
+		})
+		if err != nil {
+			return "", err
+		}
 	}
 	return set.Name, s.sets.Settle(ctx, set, func(old *generatorv1.Set) bool { return proto.Equal(old, set) })
+}
+
+// finishGated fills in what a gate has taken.
+func (s *Service) finishGated(ctx context.Context, run runs.Run, q *generatorv1.RenderSetRequest, set *generatorv1.Set) error {
+	gate, err := gateOf(q.Gate)
+	if err != nil {
+		return runs.Drop(err)
+	}
+	space, err := s.space(ctx, q.Space)
+	if err != nil {
+		return err
+	}
+	labels, err := labelsOf(space, q.Classes)
+	if err != nil {
+		return err
+	}
+	set.Gate = q.Gate
+	return s.assemble(ctx, run, set, *gate, labels, func() (job, error) {
+		decoding, err := decodingOf(q.Rendering, cmp.Or(space.Model, s.cfg.Model))
+		if err != nil {
+			return job{}, runs.Drop(err)
+		}
+		model, err := s.model(space, decoding)
+		return job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source)}, err
+	})
 }
 
 // progressOf is the progress of a shard; retries of a run go on from each other's.
