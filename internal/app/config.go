@@ -38,6 +38,8 @@ type Config struct {
 	Trainer    string   // address of the trainer, for the gates of a generator; "" = in this process, or none
 	Provider   string   // "cpu", "openvino", "cuda" or "tensorrt"; "" = cpu
 	Threads    int      // of one model run; 0 = all CPUs
+	Batch      int      // pictures rendered together; 0 = by the size of the model's latents
+	ShardSize  int      // pictures per shard of a set; 0 = by measured speed
 
 	Engine         string // EngineInline or EngineProcess: where the generator's models are; "" = a process where CUDA is used
 	EnginePictures int    // after which the engine process is replaced; 0 = never
@@ -136,6 +138,9 @@ func (c Config) Validate() error {
 	}
 	if c.EnginePictures < 0 || c.EngineMemory < 0 {
 		bad("--engine-pictures %d, --engine-memory %d: want 0 (no limit) or more", c.EnginePictures, c.EngineMemory)
+	}
+	if c.Batch < 0 || c.ShardSize < 0 {
+		bad("--batch %d, --shard-size %d: want 0 or more", c.Batch, c.ShardSize)
 	}
 	if c.Threads < 0 || c.Threads > 16*runtime.NumCPU() {
 		bad("--threads %d: want 0 (all CPUs) to %d", c.Threads, 16*runtime.NumCPU())

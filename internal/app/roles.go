@@ -80,7 +80,7 @@ func (a *App) build() error {
 				}
 				deps.Trainer = trainerv1.NewTrainerServiceClient(t)
 			}
-			g, err := generator.New(generator.Config{Models: a.cfg.Models, Checkpoints: checkpoints, Version: a.cfg.Version, Pipeline: a.pipeline(), Limits: a.cfg.Limits}, deps)
+			g, err := generator.New(generator.Config{Models: a.cfg.Models, ShardSize: a.cfg.ShardSize, Checkpoints: checkpoints, Version: a.cfg.Version, Pipeline: a.pipeline(), Limits: a.cfg.Limits}, deps)
 			if err == nil {
 				a.closers = append(a.closers, g.Close)
 			}

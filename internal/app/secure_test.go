@@ -122,7 +122,9 @@ func thingsBelongToo(t *testing.T, a *App, dial func(string) *grpc.ClientConn, t
 	if end := follow(t, dial("alice"), run.Name, func(r *runv1.Run) bool { return r.EndTime != nil }); end.State != runv1.RunState_RUN_STATE_SUCCEEDED {
 		t.Fatalf("%v: %v", end.State, end.Failure)
 	}
-	spaces := func(name string) embedderv1.EmbedderServiceClient { return embedderv1.NewEmbedderServiceClient(dial(name)) }
+	spaces := func(name string) embedderv1.EmbedderServiceClient {
+		return embedderv1.NewEmbedderServiceClient(dial(name))
+	}
 	list, err := spaces("bob").ListSpaces(t.Context(), &embedderv1.ListSpacesRequest{})
 	if err != nil || len(list.Spaces) != 1 || list.Spaces[0].Owner != "alice" {
 		t.Errorf("bob lists %v, %v", list, err)
