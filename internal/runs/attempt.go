@@ -29,6 +29,9 @@ func (d *delivery) claim(ctx context.Context, unit int) (*attempt, bool) {
 	ctx = context.WithoutCancel(ctx) // half a claim would cost an attempt
 	var before State
 	run, err := d.s.persist(ctx, d.id, func(run *Run) error {
+		if run.revision < d.revision { // it may not even have the shard
+			return errStale
+		}
 		before = run.State
 		u := run.unit(unit)
 		switch {
@@ -125,6 +128,9 @@ func (a *attempt) settle(ctx, workCtx context.Context, err error, commit func(*R
 // change changes the document as long as the claim holds: ErrFenced and ErrEnded otherwise.
 func (a *attempt) change(ctx context.Context, f func(*Run, *ShardState) error) (Run, error) {
 	return a.s.persist(ctx, a.id, func(run *Run) error {
+		if run.revision < a.run.revision {
+			return errStale
+		}
 		u := run.unit(a.unit)
 		switch {
 		case u.Done && u.Claim == a.token: // written by this call, but the answer was lost

@@ -29,6 +29,8 @@ type delivery struct {
 	log   *zap.Logger // with run, kind, shard and trace
 	span  trace.Span
 	ear   *ear // hears of the run while it is worked on
+
+	revision uint64 // of the document when it was looked at
 }
 
 // deliver decides what a message asks for, by the run's document, and does it.
@@ -50,6 +52,7 @@ func (s *Service) deliver(ctx context.Context, w *Worker, msg jetstream.Msg) {
 		return
 	}
 	run, err := s.look(ctx, d.id, ref.Revision)
+	d.revision = run.revision
 	switch {
 	case errors.Is(err, ErrNotFound):
 		d.orphan()

@@ -139,7 +139,13 @@ func decodeEvent(sequence uint64, when time.Time, data []byte) (Event, uint64, e
 func (s *Service) lastEvent(ctx context.Context, id string) (Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	msg, err := s.events.GetLastMsgForSubject(ctx, s.eventSubject(id))
+	last := s.lastOfCopy
+	if s.cfg.Replicas > 1 { // a copy may lag behind
+		last = func(ctx context.Context, subject string) (*stored, error) {
+			return s.fromLeader(ctx, s.cfg.Name+"-events", subject)
+		}
+	}
+	msg, err := last(ctx, s.eventSubject(id))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Event{}, nil
 	}
@@ -148,6 +154,14 @@ func (s *Service) lastEvent(ctx context.Context, id string) (Event, error) {
 	}
 	event, _, err := decodeEvent(msg.Sequence, msg.Time, msg.Data)
 	return event, err
+}
+
+func (s *Service) lastOfCopy(ctx context.Context, subject string) (*stored, error) {
+	msg, err := s.events.GetLastMsgForSubject(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	return &stored{Sequence: msg.Sequence, Data: msg.Data, Time: msg.Time}, nil
 }
 
 // settleEvents reads a run and its last event, and publishes the state that a process died before it could tell of.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,40 +15,69 @@ import (
 // noMessage is the server's code for a subject without a message.
 const noMessage = 10037
 
-// fromLeader reads a key of the bucket from the leader of its stream. The usual reads may be answered by a replica that
-// lags behind: a document that was created a moment ago is missing there. [jetstream.ErrKeyNotFound] from here is final.
-func (s *Service) fromLeader(ctx context.Context, key string) (value []byte, revision uint64, err error) {
+// errStale means that a document is older than what this process has seen of it: a copy that lags behind has answered,
+// or a leader that does not know yet that it is none any more.
+var errStale = errors.New("an old copy of the document has answered")
+
+// read reads a key of the bucket: [jetstream.ErrKeyNotFound] when there is none. The usual reads may be answered by any
+// copy. One that lags behind shows old documents, and none where one was created a moment ago, on which much is
+// decided: a dependent fails, a message is dropped. So with several copies the leader is asked, and always before a key
+// counts as missing.
+func (s *Service) read(ctx context.Context, key string) (value []byte, revision uint64, err error) {
+	if s.cfg.Replicas == 1 {
+		entry, err := s.docs.Get(ctx, key)
+		if err == nil {
+			return entry.Value(), entry.Revision(), nil
+		}
+		if !errors.Is(err, jetstream.ErrKeyNotFound) {
+			return nil, 0, err
+		}
+	}
 	bucket := s.docs.Bucket()
-	ask, err := json.Marshal(map[string]string{"last_by_subj": "$KV." + bucket + "." + key})
+	msg, err := s.fromLeader(ctx, "KV_"+bucket, "$KV."+bucket+"."+key)
+	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && removed(msg.Header) {
+		return nil, 0, jetstream.ErrKeyNotFound
+	}
 	if err != nil {
 		return nil, 0, err
 	}
-	msg, err := s.js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+bucket, ask)
+	return msg.Data, msg.Sequence, nil
+}
+
+// stored is a message as the leader of its stream has it.
+type stored struct {
+	Sequence uint64    `json:"seq"`
+	Header   []byte    `json:"hdrs"`
+	Data     []byte    `json:"data"`
+	Time     time.Time `json:"time"`
+}
+
+// fromLeader reads the last message of a subject from the leader of its stream. [jetstream.ErrMsgNotFound] from here is
+// final.
+func (s *Service) fromLeader(ctx context.Context, stream, subject string) (*stored, error) {
+	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
 	if err != nil {
-		return nil, 0, fmt.Errorf("ask the leader for %s: %w", key, err)
+		return nil, err
+	}
+	msg, err := s.js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
+	if err != nil {
+		return nil, fmt.Errorf("ask the leader of %s for %s: %w", stream, subject, err)
 	}
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
-		Message *struct {
-			Sequence uint64 `json:"seq"`
-			Header   []byte `json:"hdrs"`
-			Data     []byte `json:"data"`
-		} `json:"message"`
+		Message *stored             `json:"message"`
 	}
 	switch err := json.Unmarshal(msg.Data, &answer); {
 	case err != nil:
-		return nil, 0, fmt.Errorf("ask the leader for %s: %w", key, err)
+		return nil, fmt.Errorf("ask the leader of %s for %s: %w", stream, subject, err)
 	case answer.Error != nil && answer.Error.ErrorCode == noMessage:
-		return nil, 0, jetstream.ErrKeyNotFound
+		return nil, jetstream.ErrMsgNotFound
 	case answer.Error != nil:
-		return nil, 0, fmt.Errorf("ask the leader for %s: %w", key, answer.Error)
+		return nil, fmt.Errorf("ask the leader of %s for %s: %w", stream, subject, answer.Error)
 	case answer.Message == nil:
-		return nil, 0, errors.New("ask the leader for " + key + ": an empty answer")
+		return nil, fmt.Errorf("ask the leader of %s for %s: an empty answer", stream, subject)
 	}
-	if removed(answer.Message.Header) {
-		return nil, 0, jetstream.ErrKeyNotFound
-	}
-	return answer.Message.Data, answer.Message.Sequence, nil
+	return answer.Message, nil
 }
 
 // removed says whether the headers are those of a key that was deleted, purged, or outlived its time.

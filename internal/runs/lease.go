@@ -150,7 +150,9 @@ func (l *lease) expire(ctx context.Context) {
 		l.log.Warn("run is not ended at its time limit yet", zap.Error(err))
 		return
 	}
-	l.judge(&run)
+	if run.revision >= l.run.revision {
+		l.judge(&run)
+	}
 }
 
 // beat looks at the document and, while the shard is still ours and gets on, extends the lease.
@@ -162,10 +164,10 @@ func (l *lease) beat(ctx context.Context) {
 	run, err := l.s.load(ctx, l.id)
 	switch {
 	case err == nil:
-		if run.revision >= l.run.revision {
-			l.judge(&run)
+		if run.revision < l.run.revision {
+			break // it says nothing of this attempt
 		}
-		if run.unit(l.unit).Claim != l.token {
+		if l.judge(&run); run.unit(l.unit).Claim != l.token {
 			return
 		}
 	case errors.Is(err, ErrNotFound):
@@ -192,6 +194,9 @@ func (l *lease) flush(ctx context.Context) {
 	defer cancel()
 	var written bool
 	run, err := l.s.change(ctx, l.id, func(run *Run) error {
+		if run.revision < l.run.revision {
+			return errStale
+		}
 		l.judge(run)
 		if written = l.holds(run); !written {
 			return errKeep

@@ -94,15 +94,15 @@ func (s *Service) chargeOnce(ctx context.Context, owner, id string, shards int) 
 func (s *Service) holdings(ctx context.Context, key, owner string) (holdings, uint64, error) {
 	h := holdings{Runs: map[string]int{}}
 	ask, cancel := context.WithTimeout(ctx, askWait)
-	entry, err := s.docs.Get(ask, key)
+	value, revision, err := s.read(ask, key)
 	cancel()
 	switch {
 	case err == nil:
-		err = json.Unmarshal(entry.Value(), &h)
+		err = json.Unmarshal(value, &h)
 		if h.Runs == nil {
 			h.Runs = map[string]int{}
 		}
-		return h, entry.Revision(), err
+		return h, revision, err
 	case !errors.Is(err, jetstream.ErrKeyNotFound):
 		return h, 0, fmt.Errorf("read the holdings of %q: %w", owner, err)
 	}

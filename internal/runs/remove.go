@@ -77,7 +77,7 @@ func (s *Service) forget(ctx context.Context, run Run) error {
 // unreserve frees the request id, where it still stands for this run.
 func (s *Service) unreserve(ctx context.Context, run Run) error {
 	key := requestKey(Spec{Owner: run.Owner, Kind: run.Kind, RequestID: run.RequestID})
-	entry, err := s.docs.Get(ctx, key)
+	value, revision, err := s.read(ctx, key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil
 	}
@@ -85,13 +85,13 @@ func (s *Service) unreserve(ctx context.Context, run Run) error {
 		return err
 	}
 	var found reservation
-	if err := json.Unmarshal(entry.Value(), &found); err != nil {
+	if err := json.Unmarshal(value, &found); err != nil {
 		return err
 	}
 	if found.Run != run.ID {
 		return nil
 	}
-	err = s.docs.Purge(ctx, key, jetstream.LastRevision(entry.Revision()), jetstream.PurgeTTL(tombstone))
+	err = s.docs.Purge(ctx, key, jetstream.LastRevision(revision), jetstream.PurgeTTL(tombstone))
 	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) { // somebody else has freed it
 		return nil
 	}

@@ -23,16 +23,9 @@ func (s *Service) load(ctx context.Context, id string) (Run, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	entry, err := s.docs.Get(ctx, runKey(id))
+	value, revision, err := s.read(ctx, runKey(id))
 	if err == nil {
-		return decode(entry)
-	}
-	if errors.Is(err, jetstream.ErrKeyNotFound) { // that decides much: a dependent fails, a message is dropped
-		var value []byte
-		var revision uint64
-		if value, revision, err = s.fromLeader(ctx, runKey(id)); err == nil {
-			return decodeRun(runKey(id), value, revision)
-		}
+		return decodeRun(runKey(id), value, revision)
 	}
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return Run{}, fmt.Errorf("run %s: %w", id, ErrNotFound)
@@ -95,7 +88,7 @@ func (s *Service) persist(ctx context.Context, id string, f func(*Run) error) (R
 func unreachable(err error) bool {
 	for _, transient := range []error{
 		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrReconnectBufExceeded, nats.ErrConnectionReconnecting,
-		jetstream.ErrNoStreamResponse, context.DeadlineExceeded,
+		jetstream.ErrNoStreamResponse, context.DeadlineExceeded, errStale,
 	} {
 		if errors.Is(err, transient) {
 			return true

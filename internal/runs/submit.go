@@ -173,7 +173,7 @@ func (s *Service) reserve(ctx context.Context, spec Spec, want reservation) (str
 
 // reserved returns the id of the run that an earlier request of this id made or will make.
 func (s *Service) reserved(ctx context.Context, spec Spec, hash string) (string, error) {
-	entry, err := s.docs.Get(ctx, requestKey(spec))
+	value, _, err := s.read(ctx, requestKey(spec))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return "", ErrNotFound
 	}
@@ -181,7 +181,7 @@ func (s *Service) reserved(ctx context.Context, spec Spec, hash string) (string,
 		return "", fmt.Errorf("read request %q: %w", spec.RequestID, err)
 	}
 	var found reservation
-	if err := json.Unmarshal(entry.Value(), &found); err != nil {
+	if err := json.Unmarshal(value, &found); err != nil {
 		return "", fmt.Errorf("read request %q: %w", spec.RequestID, err)
 	}
 	if found.Hash != hash {

@@ -38,6 +38,9 @@ func (s *Service) Surrender(ctx context.Context) int {
 // committed, or has lost the shard.
 func (l *lease) surrender(ctx context.Context) (given bool) {
 	_, err := l.s.change(ctx, l.id, func(run *Run) error {
+		if run.revision < l.run.revision {
+			return errStale
+		}
 		if given = l.holds(run); !given {
 			return errKeep
 		}

@@ -108,7 +108,13 @@ func (p *process) awaitEnd(t testing.TB) error {
 	case <-p.ended:
 		return p.err
 	case <-time.After(patience):
-		t.Fatalf("%s has not ended within %s", p.name, patience)
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // its goroutines go into its log
+		select {
+		case <-p.ended:
+		case <-time.After(5 * time.Second): // stopped, or in the middle of dying
+		}
+		text, _ := os.ReadFile(p.log)
+		t.Fatalf("%s has not ended within %s:\n%s", p.name, patience, text)
 		return nil
 	}
 }
