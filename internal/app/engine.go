@@ -31,7 +31,7 @@ func (a *App) pipeline() diffusion.Config {
 	if cfg.Provider == "tensorrt" {
 		cfg.Engines = filepath.Join(a.cfg.Data, "tensorrt")
 	}
-	return diffusion.Config{ONNX: cfg, Batch: a.cfg.Batch}
+	return diffusion.Config{ONNX: cfg, Batch: a.cfg.Batch, Loop: cfg.Provider == "cuda"} // TensorRT does not take the loop's graph
 }
 
 // opener opens models for the generator: nil where they are in this process.

@@ -30,6 +30,11 @@ type Config struct {
 	// Batch is the number of pictures that are rendered together; 0 chooses by
 	// the size of the latents.
 	Batch int
+	// Loop has the graph do all steps of a batch in few runs, where the schedule
+	// allows it; see loopGraph. Check-points are then not of single steps, and
+	// batches are those of one rendering. For GPUs; the pictures differ by
+	// rounding.
+	Loop bool
 	// Noise draws n numbers from a standard normal distribution, for an item:
 	// key is that of the item, with NoisePurpose for the initial noise, and with
 	// StepPurpose and the step for what a scheduler adds. They must depend on
@@ -105,6 +110,8 @@ type Pipeline struct {
 	sizeOnce      sync.Mutex // of PictureSize
 	height, width int
 	colours       colours // of previews
+	looped        bool    // Config.Loop
+	loops         loops
 }
 
 // Open loads the model in dir: model_index.json, tokenizer/, text_encoder/,
@@ -126,7 +133,7 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 	if _, err := vet(dir); err != nil {
 		return nil, err
 	}
-	p := &Pipeline{dir: dir, batch: cfg.Batch, noise: cfg.Noise, texts: newTextCache(textCacheBytes)}
+	p := &Pipeline{dir: dir, looped: cfg.Loop, batch: cfg.Batch, noise: cfg.Noise, texts: newTextCache(textCacheBytes)}
 	p.digests = sync.OnceValues(func() (digests, error) { return digest(dir) })
 	if p.noise == nil {
 		p.noise = drawNoise
@@ -175,6 +182,7 @@ func (p *Pipeline) Close() error {
 	if p.vae != nil {
 		errs = append(errs, p.vae.session.Close())
 	}
+	errs = append(errs, p.loops.close())
 	return errors.Join(errs...)
 }
 

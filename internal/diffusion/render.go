@@ -21,17 +21,19 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 	}
 	encoded(int64(n), 0)
 	denoised := stage.Begin(ctx, "denoise")
-	d := p.unet.denoiser(states)
-	defer d.close()
 	latents, err := p.initialLatents(items, plan)
 	if err != nil {
 		return nil, err
 	}
-	calls, err := p.denoise(ctx, &batch{p: p, d: d, plan: plan, items: items, guided: guided, latents: latents}, opts, progress)
+	var calls unetCalls
+	if l, ok := p.inLoop(items, guided, plan, opts); ok {
+		calls, err = p.denoiseInLoop(ctx, items, latents, states, l, plan, opts, progress)
+	} else {
+		calls, err = p.denoiseInSteps(ctx, &batch{p: p, plan: plan, items: items, guided: guided, latents: latents}, states, opts, progress)
+	}
 	if err != nil {
 		return nil, err
 	}
-	d.close()
 	denoised(calls.count, calls.busy)
 	size := p.latentSize()
 	shape := []int64{int64(n), int64(p.unet.channels), int64(p.unet.height), int64(p.unet.width)}
@@ -166,6 +168,13 @@ func (b *batch) advance(samples []Trajectory, step int, out []float32) error {
 		}
 	}
 	return nil
+}
+
+// denoiseInSteps is denoise with a denoiser for the text embeddings.
+func (p *Pipeline) denoiseInSteps(ctx context.Context, b *batch, states []float32, opts Options, progress func()) (unetCalls, error) {
+	b.d = p.unet.denoiser(states)
+	defer b.d.close()
+	return p.denoise(ctx, b, opts, progress)
 }
 
 // denoise leads the latents, in place, through all timesteps.
