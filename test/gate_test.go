@@ -45,18 +45,24 @@ func TestGate(t *testing.T) {
 
 	measured := choose(ctx, t, conn, "measured", space, &generatorv1.Gate{Detector: detector})
 	filters := gateOf(measured.pictures, detector)
-	first := choose(ctx, t, conn, "first", space, filters)
+	first, third := choose(ctx, t, conn, "first", space, filters), choose(ctx, t, conn, "third", space, strict(measured.pictures, detector))
 	stop()
 	cfg.ShardSize, cfg.Batch = 300, 0
 	conn, stop = serve(t, cfg)
 	defer stop()
-	second := choose(ctx, t, conn, "second", space, filters)
+	second, fourth := choose(ctx, t, conn, "second", space, filters), choose(ctx, t, conn, "fourth", space, third.set.Gate)
 
 	if first.set.RunShards == second.set.RunShards {
 		t.Errorf("both sets have %d shards; the cut should differ", first.set.RunShards)
 	}
 	compareChoices(t, first, second)
-	checkChoice(t, measured, first, filters)
+	compareChoices(t, third, fourth)
+	checkChoice(t, measured, first, filters, 3)
+	checkChoice(t, measured, third, third.set.Gate, 2)
+	refilled := len(third.set.Shards) > third.set.RunShards
+	if !refilled || third.set.Yields[0].Refused["duplicate"]+third.set.Yields[1].Refused["duplicate"] == 0 {
+		t.Errorf("no duplicates were found (%v), or nothing was refilled (%d shards of %d)", third.set.Yields, len(third.set.Shards), third.set.RunShards)
+	}
 	none(ctx, t, conn, space)
 }
 
@@ -208,6 +214,12 @@ func gateOf(measured []*generatorv1.Picture, detector string) *generatorv1.Gate 
 	}
 }
 
+// strict takes pictures that are far from each other for duplicates, so that blocks run dry and are filled up from others.
+func strict(measured []*generatorv1.Picture, detector string) *generatorv1.Gate {
+	g := gateOf(measured, detector)
+	return &generatorv1.Gate{Detector: detector, LeakQuantile: g.LeakQuantile, DuplicateBits: proto.Int32(20), MaxAttempts: 2}
+}
+
 // compareChoices holds that two sets are the same, with everything that is said of them.
 func compareChoices(t *testing.T, a, b choice) {
 	t.Helper()
@@ -237,7 +249,7 @@ func compareChoices(t *testing.T, a, b choice) {
 }
 
 // checkChoice holds a set against its gate, and against the pictures that were measured without one.
-func checkChoice(t *testing.T, measured, c choice, gate *generatorv1.Gate) {
+func checkChoice(t *testing.T, measured, c choice, gate *generatorv1.Gate, kinds int) {
 	t.Helper()
 	t.Logf("gate %v", gate)
 	known := map[string]string{}
@@ -281,7 +293,7 @@ func checkChoice(t *testing.T, measured, c choice, gate *generatorv1.Gate) {
 			refused += n
 		}
 		total += y.Taken
-		if int(y.Taken) != counts[y.Class] || y.Tried != y.Taken+refused || y.Limit != 3*36 || y.Taken > y.Wanted || y.Taken < y.Wanted && y.Tried != y.Limit {
+		if int(y.Taken) != counts[y.Class] || y.Tried != y.Taken+refused || y.Limit != gate.MaxAttempts*36 || y.Taken > y.Wanted || y.Taken < y.Wanted && y.Tried != y.Limit {
 			t.Errorf("%s: %d pictures, yield %v", y.Class, counts[y.Class], y)
 		}
 	}
@@ -299,7 +311,7 @@ func checkChoice(t *testing.T, measured, c choice, gate *generatorv1.Gate) {
 			t.Errorf("%d pictures were refused as %s, and none is shown", reasons[reason], reason)
 		}
 	}
-	if len(reasons) < 3 {
+	if len(reasons) < kinds {
 		t.Errorf("only %v refused anything", reasons)
 	}
 }

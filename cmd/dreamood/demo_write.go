@@ -135,7 +135,7 @@ func (d *demo) findNeighbours(ctx context.Context, g *gathered) error {
 				return err
 			}
 		}
-		rows, err := d.embed(ctx, files)
+		rows, err := d.s.embed(ctx, d.space, files)
 		if err != nil {
 			return err
 		}
@@ -163,35 +163,6 @@ func (d *demo) findNeighbours(ctx context.Context, g *gathered) error {
 		}
 	}
 	return nil
-}
-
-// embed asks the embedder for the embeddings of pictures, [N, D].
-func (d *demo) embed(ctx context.Context, files [][]byte) (matrix.Matrix, error) {
-	rows := matrix.Matrix{Cols: int(d.space.Dimension)}
-	embedder, err := client(d.s, embedderv1.NewEmbedderServiceClient)
-	if err != nil {
-		return rows, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := embedder.EmbedImages(ctx)
-	if err != nil {
-		return rows, err
-	}
-	for part := range slices.Chunk(files, 64) {
-		if err := stream.Send(&embedderv1.EmbedImagesRequest{Space: d.space.Name, Images: part}); err != nil {
-			return rows, err
-		}
-		r, err := stream.Recv()
-		if err != nil {
-			return rows, err
-		}
-		for _, e := range r.Embeddings {
-			rows.Data = append(rows.Data, e.Values...)
-			rows.Rows++
-		}
-	}
-	return rows, nil
 }
 
 func ofPage(p []*generatorv1.Picture) []*generatorv1.Picture { return p[:min(len(p), demoShown)] }

@@ -1,6 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/dreamood/dreamood/internal/ood"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
@@ -36,4 +41,26 @@ func (f GateFlags) message() (*generatorv1.Gate, error) {
 		g.Detector = name
 	}
 	return g, nil
+}
+
+// yields prints what became of the candidates of a set with a gate.
+func (s *Session) yields(set *generatorv1.Set) {
+	if len(set.GetYields()) == 0 {
+		return
+	}
+	var t table
+	t.row("CLASS", "WANTED", "TAKEN", "TRIED", "LIMIT", "REFUSED")
+	for _, y := range set.GetYields() {
+		var reasons []string
+		for _, reason := range slices.Sorted(maps.Keys(y.GetRefused())) {
+			reasons = append(reasons, fmt.Sprintf("%s %d", reason, y.GetRefused()[reason]))
+		}
+		t.row(y.GetClass(), y.GetWanted(), y.GetTaken(), y.GetTried(), y.GetLimit(), strings.Join(reasons, ", "))
+	}
+	t.print(s.Out)
+	for _, y := range set.GetYields() {
+		if y.GetTaken() < y.GetWanted() {
+			s.complain("class %s: %d of %d pictures; all %d candidates were tried. Loosen the gate, or raise --max-attempts", y.GetClass(), y.GetTaken(), y.GetWanted(), y.GetLimit())
+		}
+	}
 }

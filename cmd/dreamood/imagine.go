@@ -90,6 +90,7 @@ func (c *ImagineCmd) Run(ctx context.Context, s *Session) error {
 	}
 	if !s.json() {
 		s.say("%s is ready: %d pictures of %d classes", made, set.GetPictures(), len(set.GetClasses()))
+		s.yields(set)
 	}
 	if c.Export != "" {
 		return s.exportSet(ctx, made, nil, string(c.Export), c.ExportFlags)

@@ -13,6 +13,7 @@ type SetsCmd struct {
 	List   SetsListCmd   `cmd:"" help:"List outlier sets."`
 	Get    SetsGetCmd    `cmd:"" help:"Show one set and how it was made."`
 	Export SetsExportCmd `cmd:"" help:"Write the pictures of a set to a folder."`
+	Report SetsReportCmd `cmd:"" help:"Write a page that shows a set and what was refused."`
 	Delete SetsDeleteCmd `cmd:"" help:"Delete a set; detectors trained with it stay."`
 }
 
@@ -74,11 +75,15 @@ func (c *SetsGetCmd) Run(ctx context.Context, s *Session) error {
 		t.row("rendering", p)
 	}
 	t.row("model", set.GetModelDigest())
+	if p := set.GetGate(); p != nil {
+		t.row("gate", p)
+	}
 	t.row("made", when(set.GetCreateTime()))
 	if set.GetOwner() != "" {
 		t.row("owner", set.GetOwner())
 	}
 	t.print(s.Out)
+	s.yields(set)
 	return nil
 }
 

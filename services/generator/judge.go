@@ -2,7 +2,9 @@ package generator
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"sync"
@@ -170,9 +172,15 @@ func (j *judge) embed(ctx context.Context, images [][]byte, at []int, out []Meas
 	if err := stream.Send(&embedderv1.EmbedImagesRequest{Space: j.space.Name, Images: images}); err != nil {
 		return fmt.Errorf("embed pictures in %s: %w", j.space.Name, err)
 	}
+	if err := stream.CloseSend(); err != nil {
+		return fmt.Errorf("embed pictures in %s: %w", j.space.Name, err)
+	}
 	answer, err := stream.Recv()
 	if err != nil {
 		return fmt.Errorf("embed pictures in %s: %w", j.space.Name, err)
+	}
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		return fault.New(fault.Internal, "the embedder did not end with one answer: %v", err)
 	}
 	if len(answer.Embeddings) != len(images) {
 		return fault.New(fault.Internal, "the embedder gave %d embeddings for %d pictures", len(answer.Embeddings), len(images))
