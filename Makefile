@@ -31,7 +31,7 @@ test: setup ## Run all tests
 	@$(GO) test -timeout 15m ./...
 
 .PHONY: parity
-parity: setup ## Score the test pictures with a detector in Python's onnxruntime and compare with the mesh (1e-4)
+parity: setup ## All scores of the test pictures by a detector in Python's onnxruntime, compared with the mesh (1e-4)
 	@DREAMOOD_PARITY_DIR=$(CURDIR)/out/parity $(GO) test -count 1 -timeout 15m -run TestStoryInOneProcess ./test
 	@$(MAKE) --no-print-directory parity-check
 

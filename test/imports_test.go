@@ -19,7 +19,7 @@ const module = "github.com/dreamood/dreamood/"
 
 // science are the packages of internal/ that hold a method. They know nothing of transport, in what they import and
 // in what that imports.
-var science = []string{"dataset", "diffusion", "embedmap", "fit", "infer", "knn", "matrix", "npy", "philox", "project", "score", "simd", "train"}
+var science = []string{"dataset", "diffusion", "embedmap", "fit", "infer", "knn", "matrix", "npy", "philox", "project", "score", "score/method", "simd", "train"}
 
 // transport are the files of a role that may know of messages, gRPC, NATS and zap; all others hold its method.
 var transport = []string{"service.go", "config.go", "server.go", "admit.go", "settings.go", "worker.go"}
@@ -29,7 +29,7 @@ var translating = map[string][]string{
 	"embedder":  {"bank.go"},
 	"sampler":   {"bank.go", "source.go", "sets.go", "shard.go"},
 	"generator": {"job.go", "live.go", "shard.go", "record.go", "judge.go", "gate_settings.go", "select.go", "assemble.go", "estimate.go"},
-	"trainer":   {"outliers.go", "convert.go"},
+	"trainer":   {"outliers.go", "convert.go", "versions.go"},
 }
 
 // carriers are what the science must not import.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 
 	"google.golang.org/grpc"
 
@@ -72,7 +73,15 @@ func (s *Session) command(line string) string {
 }
 
 // resource is the resource name that the user means: "cifar10" and "spaces/cifar10" are the same space.
+// Behind the name of a detector may stand @ and a version or an alias.
 func resource(c ood.Collection, name string) (string, error) {
+	if detector, ref, found := strings.Cut(name, "@"); found && c == ood.Detectors {
+		full, err := resource(c, detector)
+		if err == nil && !ood.ValidID(ref) {
+			err = usage("%q: behind the @ stands a version, such as 7, or an alias, such as live", name)
+		}
+		return full + "@" + ref, err
+	}
 	if ood.ValidID(name) {
 		return c.Name(name), nil
 	}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
 	"github.com/dreamood/dreamood/internal/ood"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
@@ -16,7 +14,10 @@ type DetectorCmd struct {
 	Get      DetectorGetCmd      `cmd:"" help:"Show one detector and its measurements."`
 	Download DetectorDownloadCmd `cmd:"" help:"Write a detector to an ONNX file."`
 	Evaluate DetectorEvaluateCmd `cmd:"" help:"Measure a detector on other pictures."`
-	Delete   DetectorDeleteCmd   `cmd:"" help:"Delete a detector."`
+	Versions DetectorVersionsCmd `cmd:"" help:"List the versions of a detector."`
+	Promote  DetectorPromoteCmd  `cmd:"" help:"Point an alias, such as live, to a version."`
+	Check    DetectorCheckCmd    `cmd:"" help:"Hold a detector against conditions and a baseline."`
+	Delete   DetectorDeleteCmd   `cmd:"" help:"Delete a detector, or one of its versions."`
 }
 
 // DetectorListCmd lists detectors.
@@ -29,7 +30,7 @@ func (c *DetectorListCmd) Run(ctx context.Context, s *Session) error {
 		return err
 	}
 	var t owned
-	t.head("DETECTOR", "CLASSES", "SET", "ID ACCURACY", "MADE")
+	t.head("DETECTOR", "VERSION", "CLASSES", "SET", "ID ACCURACY", "MADE")
 	err = eachPage(func(token string) (string, error) {
 		page, err := trainer.ListDetectors(ctx, &trainerv1.ListDetectorsRequest{PageToken: token})
 		for _, d := range page.GetDetectors() {
@@ -39,7 +40,7 @@ func (c *DetectorListCmd) Run(ctx context.Context, s *Session) error {
 				}
 				continue
 			}
-			t.row(d.GetOwner(), d.GetName(), len(d.GetClasses()), or(d.GetSet(), "-"), percent(d.GetEvaluation().GetIdAccuracy()), when(d.GetCreateTime()))
+			t.row(d.GetOwner(), d.GetName(), max(1, d.GetVersion()), len(d.GetClasses()), or(d.GetSet(), "-"), percent(d.GetEvaluation().GetIdAccuracy()), when(d.GetCreateTime()))
 		}
 		return page.GetNextPageToken(), err
 	})
@@ -79,33 +80,6 @@ func (s *Session) getDetector(ctx context.Context, name string) (*trainerv1.Dete
 	return got.GetDetector(), nil
 }
 
-// describeDetector prints a detector and the table of its measurements.
-func (s *Session) describeDetector(d *trainerv1.Detector) {
-	evaluation := d.GetEvaluation()
-	var t table
-	t.row("detector", d.GetName())
-	t.row("classes", strings.Join(d.GetClasses(), ", "))
-	t.row("outliers", or(d.GetSet(), "none (plain classifier)"))
-	t.row("threshold", fmt.Sprintf("%.4g of %s; below is out of distribution", d.GetThreshold(), or(d.GetScore(), "energy")))
-	t.row("made", when(d.GetCreateTime()))
-	if d.GetOwner() != "" {
-		t.row("owner", d.GetOwner())
-	}
-	t.row("ID accuracy", fmt.Sprintf("%s of %d pictures", percent(evaluation.GetIdAccuracy()), evaluation.GetIdCount()))
-	t.print(s.Out)
-	if len(evaluation.GetOod()) == 0 {
-		return
-	}
-	s.say("")
-	var results table
-	results.row("OOD SET", "PICTURES", "FPR95", "AUROC", "AUPR IN", "AUPR OUT")
-	for _, r := range evaluation.GetOod() {
-		results.row(r.GetName(), r.GetCount(), percent(r.GetFpr95()), percent(r.GetAuroc()), percent(r.GetAuprIn()), percent(r.GetAuprOut()))
-	}
-	results.print(s.Out)
-	s.hint("FPR95: share of OOD accepted when 95 %% of ID is; lower is better. AUROC, AUPR: higher is better")
-}
-
 // DetectorDownloadCmd writes a detector to a file.
 type DetectorDownloadCmd struct {
 	Name string `arg:"" name:"detector" field:"name" help:"The detector."`
@@ -115,7 +89,8 @@ type DetectorDownloadCmd struct {
 // Help teaches the command.
 func (DetectorDownloadCmd) Help() string {
 	return `Writes the detector as ONNX with its preprocessing in the model: input image [N, 3, S, S] float32 in [0, 1];
-outputs logits, energy, and ood_score where it was trained with outliers. The checksum is verified.
+outputs logits, features, and one for each OOD score, higher for ID. The metadata holds the classes, the score that decides
+and the threshold of each. The checksum is verified.
 
     dreamood detector download regular --out detector.onnx`
 }
@@ -135,9 +110,9 @@ func (c *DetectorDownloadCmd) Run(ctx context.Context, s *Session) error {
 
 // DetectorEvaluateCmd measures a detector.
 type DetectorEvaluateCmd struct {
-	Name string `arg:"" name:"detector" field:"name" help:"The detector."`
-	Test string `required:"" type:"path" field:"test_dataset" placeholder:"PATH" help:"Labelled ID pictures to test on, of the detector's classes. Made absolute and read by the server."`
-	OOD  []pair `required:"" name:"ood" sep:"none" field:"ood_datasets" placeholder:"NAME=PATH" help:"OOD pictures to measure on, with their name in results. Repeatable."`
+	Name     string `arg:"" name:"detector" field:"name" help:"The detector."`
+	Test     string `required:"" type:"path" field:"test_dataset" placeholder:"PATH" help:"Labelled ID pictures to test on, of the detector's classes. Made absolute and read by the server."`
+	TestSets `embed:""`
 
 	Submission `embed:""`
 
@@ -153,6 +128,9 @@ func (DetectorEvaluateCmd) Help() string {
 
 // Validate checks what no server can.
 func (c *DetectorEvaluateCmd) Validate() error {
+	if len(c.TestSets.all()) == 0 {
+		return usage("nothing to measure on; name pictures with --ood, --near, --far or --shifted")
+	}
 	if c.Metrics != "" && !c.Wait {
 		return usage("--metrics needs to wait for the measurement; leave --detach away")
 	}
@@ -171,12 +149,12 @@ func (c *DetectorEvaluateCmd) Run(ctx context.Context, s *Session) error {
 	}
 	made, err := s.submit(ctx, c.Submission, func(requestID string, options *runv1.RunOptions) (*runv1.Run, error) {
 		answer, err := trainer.EvaluateDetector(ctx, &trainerv1.EvaluateDetectorRequest{
-			Name: name, TestDataset: c.Test, OodDatasets: datasetsOf(c.OOD), RequestId: requestID, Options: options,
+			Name: name, TestDataset: c.Test, OodDatasets: c.TestSets.ood(), ShiftedDatasets: datasetsOf(c.Shifted), RequestId: requestID, Options: options,
 		})
 		return answer.GetRun(), err
 	})
 	if err != nil || made == "" {
 		return err
 	}
-	return s.measured(ctx, made, "", c.Metrics)
+	return s.measured(ctx, name, "", c.Metrics)
 }

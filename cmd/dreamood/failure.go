@@ -19,6 +19,7 @@ const (
 	exitUsage     = 2
 	exitOOD       = 3
 	exitCancelled = 4
+	exitRefused   = 5
 	exitDetached  = 130
 )
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/dreamood/dreamood/internal/evaluation"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	samplerv1 "github.com/dreamood/dreamood/proto/dreamood/sampler/v1"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
@@ -41,6 +43,32 @@ func datasetsOf(pairs []pair) []*trainerv1.NamedDataset {
 	}
 	return list
 }
+
+// TestSets are the pictures that a detector is measured on, beside the ID test pictures.
+type TestSets struct {
+	OOD     []pair `name:"ood" sep:"none" field:"ood_datasets" placeholder:"NAME=PATH" help:"OOD pictures to measure on, with their name in results; never trained on. Repeatable."`
+	Near    []pair `sep:"none" placeholder:"NAME=PATH" help:"The same, counted in the mean over near OOD sets, too. Repeatable."`
+	Far     []pair `sep:"none" placeholder:"NAME=PATH" help:"The same, counted in the mean over far OOD sets, too. Repeatable."`
+	Shifted []pair `sep:"none" field:"shifted_datasets" placeholder:"NAME=PATH" help:"Shifted ID pictures, labelled, of the same classes, to measure the accuracy on. Repeatable."`
+}
+
+// ood are the OOD sets with their groups.
+func (t TestSets) ood() []*trainerv1.NamedDataset {
+	list := datasetsOf(t.OOD)
+	for _, group := range []struct {
+		name  string
+		pairs []pair
+	}{{evaluation.Near, t.Near}, {evaluation.Far, t.Far}} {
+		for _, set := range datasetsOf(group.pairs) {
+			set.Group = group.name
+			list = append(list, set)
+		}
+	}
+	return list
+}
+
+// all are all sets.
+func (t TestSets) all() []pair { return slices.Concat(t.OOD, t.Near, t.Far, t.Shifted) }
 
 // SamplingFlags say how embeddings are sampled.
 type SamplingFlags struct {

@@ -54,7 +54,7 @@ func TestHelpOfEveryCommand(t *testing.T) {
 				line, _, _ = strings.Cut(line, "|")
 				words := word.FindAllString(line, -1)
 				for i := range words {
-					words[i] = strings.ReplaceAll(words[i], `"`, "")
+					words[i] = strings.Trim(strings.ReplaceAll(words[i], `"`, ""), "'")
 				}
 				if _, err := parser(t).Parse(words); err != nil {
 					t.Errorf("the example %q does not parse: %v", line, err)
@@ -78,7 +78,8 @@ func TestFieldTagsNameRequestFields(t *testing.T) {
 		"sets get": &generatorv1.GetSetRequest{}, "sets export": &generatorv1.StreamSetRequest{},
 		"train": &trainerv1.TrainDetectorRequest{}, "score": &trainerv1.StreamScoresRequest{},
 		"detector get": &trainerv1.GetDetectorRequest{}, "detector download": &trainerv1.DownloadDetectorRequest{},
-		"detector evaluate": &trainerv1.EvaluateDetectorRequest{}, "runs list": &runv1.ListRunsRequest{},
+		"detector evaluate": &trainerv1.EvaluateDetectorRequest{}, "detector versions": &trainerv1.ListDetectorVersionsRequest{},
+		"detector promote": &trainerv1.PromoteDetectorRequest{}, "detector check": &trainerv1.DownloadMeasurementsRequest{}, "runs list": &runv1.ListRunsRequest{},
 		"runs show (get)": &runv1.GetRunRequest{}, "runs watch": &runv1.WatchRunRequest{}, "runs cancel": &runv1.CancelRunRequest{},
 		"runs pause": &runv1.PauseRunRequest{}, "runs resume": &runv1.ResumeRunRequest{}, "runs retry": &runv1.RetryRunRequest{},
 		"pipeline run": &runv1.SubmitPipelineRequest{}, "runs delete": &runv1.DeleteRunRequest{}, "runs queue": &runv1.DescribeQueueRequest{}, "runs dead list": &runv1.ListDeadLettersRequest{},

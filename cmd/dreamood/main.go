@@ -51,7 +51,8 @@ type CLI struct {
 	Train      TrainCmd      `cmd:"" group:"path" help:"Train a detector, with or without an outlier set."`
 	Detector   DetectorCmd   `cmd:"" group:"path" help:"Detectors: list, show, download, evaluate."`
 	Sample     SampleCmd     `cmd:"" group:"path" help:"Sample outlier embeddings by hand: NumPy files in and out, no server."`
-	Score      ScoreCmd      `cmd:"" group:"path" help:"Say of pictures what they show and which are out of distribution."`
+	Score      ScoreCmd      `cmd:"" group:"path" help:"Say of pictures what they show and which are out of distribution; or measure."`
+	Metrics    MetricsCmd    `cmd:"" group:"path" help:"AUROC, FPR95 and AUPR of scores in NumPy files."`
 
 	Runs     RunsCmd     `cmd:"" group:"look" help:"Long work: list, show, watch, cancel, pause, retry, and the queue."`
 	GC       GCCmd       `cmd:"" name:"gc" group:"look" help:"Remove blobs that nothing names any more, now."`
@@ -66,7 +67,7 @@ const description = `Imagine outliers from labelled pictures, and train a classi
 
 dreamood demo shows everything in a few minutes. By hand: dreamood serve in one terminal; in another
 dreamood space train, dreamood imagine, dreamood train, dreamood score. Exit codes: 0 done, 1 failed, 2 wrong usage,
-3 out of distribution (score --fail-on-ood), 4 cancelled, 130 interrupted or detached.`
+3 out of distribution (score --fail-on-ood), 4 cancelled, 5 refused (--fail-if), 130 interrupted or detached.`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -125,9 +126,12 @@ func newParser(cli *CLI, out, errs io.Writer, exit func(int)) (*kong.Kong, error
 			{Key: "look", Title: "Look and steer:"},
 			{Key: "sampling", Title: "Sampling of embeddings (0 or nothing: the method's default):"},
 			{Key: "rendering", Title: "Rendering (0 or nothing: the default):"},
+			{Key: "byhand", Title: "By hand, without a server:"},
 			{Key: "gate", Title: "Quality gate (0 or nothing: off, or the default):"},
 			{Key: "preview", Title: "Previews of unfinished pictures:"},
 			{Key: "training", Title: "Training (0 or nothing: the default):"},
+			{Key: "byhand", Title: "By hand, without a server:"},
+			{Key: "verdict", Title: "Is it good enough:"},
 			{Key: "run", Title: "The run:"},
 			{Key: "limits", Title: "What one request may ask the generator for (0 or nothing: the default):"},
 			{Key: "global", Title: "Every command:"},

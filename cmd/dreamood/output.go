@@ -57,6 +57,9 @@ func (s *Session) object(m proto.Message) error {
 	return err
 }
 
+// value prints a value as one line of JSON.
+func (s *Session) value(v any) error { return json.NewEncoder(s.Out).Encode(v) }
+
 // objectOf prints a message as one line of JSON with the file that it is about in front.
 func (s *Session) objectOf(file string, m proto.Message) error {
 	line, err := jsonLine(m)

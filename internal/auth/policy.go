@@ -10,7 +10,7 @@ import (
 var (
 	reads = []string{"Get", "List", "Watch", "Describe", "Stream", "Download", "Wait"}
 	works = []string{"Train", "Sample", "Render", "Embed", "Score", "Evaluate", "Submit",
-		"Cancel", "Pause", "Resume", "Retry", "Redrive", "Delete"}
+		"Cancel", "Pause", "Resume", "Retry", "Redrive", "Delete", "Promote"}
 )
 
 // computes are methods that read by their name, and let the server compute on what the caller sends.

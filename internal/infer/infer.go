@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/onnx"
@@ -35,6 +36,14 @@ func Open(model []byte, cfg onnx.Config) (*Model, error) {
 	}
 	return &Model{session: s, size: int(in[0].Shape[2])}, nil
 }
+
+// Has says whether the model has an output of that name.
+func (m *Model) Has(output string) bool {
+	return slices.ContainsFunc(m.session.Outputs(), func(o onnx.IO) bool { return o.Name == output })
+}
+
+// Metadata is what the model says of itself.
+func (m *Model) Metadata() map[string]string { return m.session.Metadata() }
 
 // Size is the side of the pictures, in pixels.
 func (m *Model) Size() int { return m.size }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dreamood/dreamood/internal/auth"
 	"github.com/dreamood/dreamood/internal/dataset"
+	"github.com/dreamood/dreamood/internal/evaluation"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
@@ -19,7 +20,7 @@ import (
 
 // CheckTrainDetector looks at the fields of a request alone.
 func CheckTrainDetector(q *trainerv1.TrainDetectorRequest) error {
-	_, err := settingsOf(q.Training)
+	_, err := settingsOf(q.Training, q.Set)
 	var c fault.Checks
 	c.That(ood.ValidID(q.DetectorId), "detector_id", "%q; want 1 to 63 of a-z 0-9 - _, beginning with a letter or digit", q.DetectorId)
 	if q.Set != "" {
@@ -27,17 +28,18 @@ func CheckTrainDetector(q *trainerv1.TrainDetectorRequest) error {
 			c.Add("set", "%v", err)
 		}
 	}
-	return fault.Join(c.Err(), err, checkSets(q.OodDatasets))
+	return fault.Join(c.Err(), err, checkSets("ood_datasets", q.OodDatasets), checkSets("shifted_datasets", q.ShiftedDatasets))
 }
 
 // CheckEvaluateDetector looks at the fields of a request alone.
 func CheckEvaluateDetector(q *trainerv1.EvaluateDetectorRequest) error {
 	var c fault.Checks
-	c.That(len(q.OodDatasets) > 0, "ood_datasets", "is empty; name at least one")
-	if _, err := ood.Detectors.ID(q.Name); err != nil {
+	c.That(len(q.OodDatasets)+len(q.ShiftedDatasets) > 0, "ood_datasets", "is empty; name at least one")
+	name, _ := split(q.Name)
+	if _, err := ood.Detectors.ID(name); err != nil {
 		c.Add("name", "%v", err)
 	}
-	return fault.Join(c.Err(), checkSets(q.OodDatasets))
+	return fault.Join(c.Err(), checkSets("ood_datasets", q.OodDatasets), checkSets("shifted_datasets", q.ShiftedDatasets))
 }
 
 // planTraining refuses what cannot work.
@@ -46,8 +48,8 @@ func (s *Service) planTraining(ctx context.Context, payload []byte, run string) 
 	if err := protojson.Unmarshal(payload, &q); err != nil {
 		return runs.Plan{}, runs.Drop(fmt.Errorf("read the request: %w", err))
 	}
-	settings, err := settingsOf(q.Training)
-	if err := fault.Join(err, checkSets(q.OodDatasets)); err != nil {
+	settings, err := settingsOf(q.Training, q.Set)
+	if err := fault.Join(err, checkSets("ood_datasets", q.OodDatasets), checkSets("shifted_datasets", q.ShiftedDatasets)); err != nil {
 		return runs.Plan{}, err
 	}
 	return runs.Plan{Shards: 1}, s.admit(ctx, &q, settings, run)
@@ -69,19 +71,31 @@ func (s *Service) planEvaluation(ctx context.Context, payload []byte, _ string) 
 	if err := auth.Steers(ctx, detector.Owner); err != nil { // its evaluation is replaced
 		return runs.Plan{}, err
 	}
-	plan := runs.Plan{Shards: 1, Total: int64(len(q.OodDatasets) + 1)}
-	return plan, s.checkTests(ctx, detector.Classes, q.TestDataset, q.OodDatasets)
+	plan := runs.Plan{Shards: 1, Total: int64(len(q.OodDatasets) + len(q.ShiftedDatasets) + 1)}
+	return plan, s.checkTests(ctx, detector.Classes, q.TestDataset, q.OodDatasets, q.ShiftedDatasets)
 }
 
 // admit refuses what cannot work, before anything is queued.
 func (s *Service) admit(ctx context.Context, q *trainerv1.TrainDetectorRequest, settings Settings, run string) error {
-	if err := errors.Join(s.detectors.Free(ctx, q.DetectorId), s.deps.Runs.FreeTarget(ctx, KindTrainDetector, ood.Detectors.Name(q.DetectorId), run)); err != nil {
+	if !q.NewVersion {
+		target := ood.Detectors.Name(q.DetectorId)
+		if err := errors.Join(s.detectors.Free(ctx, q.DetectorId), s.deps.Runs.FreeTarget(ctx, KindTrainDetector, target, run)); err != nil {
+			return err
+		}
+	} else if newest, err := s.detectors.Named(ctx, "detector_id", ood.Detectors.Name(q.DetectorId)); err == nil {
+		if err := auth.Steers(ctx, newest.Owner); err != nil { // it becomes the newest in its place
+			return err
+		}
+	} else if fault.ReasonOf(err) != fault.NotFound {
 		return err
 	}
+	var imagined []string
 	if q.Set != "" {
-		if _, err := s.deps.Generator.GetSet(ctx, &generatorv1.GetSetRequest{Name: q.Set}); err != nil {
+		r, err := s.deps.Generator.GetSet(ctx, &generatorv1.GetSetRequest{Name: q.Set})
+		if err != nil {
 			return fmt.Errorf("ask the generator for %q: %w", q.Set, err)
 		}
+		imagined = r.GetSet().GetClasses()
 	}
 	train, err := s.check(ctx, "dataset", q.Dataset, true)
 	if err != nil {
@@ -90,16 +104,38 @@ func (s *Service) admit(ctx context.Context, q *trainerv1.TrainDetectorRequest, 
 	if n := train.Pictures * 9 / 10; settings.Batch > n {
 		return fault.Invalid("training.batch_size", "%d is more than the %d pictures to train on; lower it", settings.Batch, n)
 	}
-	return s.checkTests(ctx, classesOf(train), q.TestDataset, q.OodDatasets)
+	return fault.Join(sameClasses(q.Set, imagined, classesOf(train)),
+		s.checkTests(ctx, classesOf(train), q.TestDataset, q.OodDatasets, q.ShiftedDatasets))
 }
 
-// checkTests looks at the test set, which must have the classes trained on, and at the OOD sets.
-func (s *Service) checkTests(ctx context.Context, classes []string, test string, sets []*trainerv1.NamedDataset) error {
-	report, err := s.check(ctx, "test_dataset", test, true)
-	if err == nil && !slices.Equal(classesOf(report), classes) {
-		err = fault.Invalid("test_dataset", "has the classes %v, the training pictures have %v; both must have the same folders", classesOf(report), classes)
+// sameClasses refuses outliers that were imagined around classes that the ID pictures do not have: they belong to another
+// dataset.
+func sameClasses(set string, imagined, classes []string) error {
+	var foreign []string
+	for _, c := range imagined {
+		if !slices.Contains(classes, c) {
+			foreign = append(foreign, c)
+		}
 	}
-	errs := []error{err}
+	if len(foreign) == 0 {
+		return nil
+	}
+	return fault.Invalid("set", "%s was imagined around the classes %v, of which the training pictures, %v, do not have %v; take a set of their own space", set, imagined, classes, foreign)
+}
+
+// checkTests looks at the test set and the shifted sets, which must have the classes trained on, and at the OOD sets.
+func (s *Service) checkTests(ctx context.Context, classes []string, test string, sets, shifted []*trainerv1.NamedDataset) error {
+	labelled := func(field, path string) error {
+		report, err := s.check(ctx, field, path, true)
+		if err == nil && !slices.Equal(classesOf(report), classes) {
+			err = fault.Invalid(field, "has the classes %v, the training pictures have %v; both must have the same folders", classesOf(report), classes)
+		}
+		return err
+	}
+	errs := []error{labelled("test_dataset", test)}
+	for i, set := range shifted {
+		errs = append(errs, labelled(fmt.Sprintf("shifted_datasets[%d].path", i), set.Path))
+	}
 	for i, set := range sets {
 		_, err := s.check(ctx, fmt.Sprintf("ood_datasets[%d].path", i), set.Path, false)
 		errs = append(errs, err)
@@ -135,13 +171,18 @@ func classesOf(r dataset.Report) []string {
 	return names
 }
 
-func checkSets(sets []*trainerv1.NamedDataset) error {
+// checkSets refuses names and groups that results cannot have.
+func checkSets(field string, sets []*trainerv1.NamedDataset) error {
 	var c fault.Checks
-	c.That(len(sets) <= maxOODSets, "ood_datasets", "%d sets; at most %d", len(sets), maxOODSets)
+	c.That(len(sets) <= maxOODSets, field, "%d sets; at most %d", len(sets), maxOODSets)
 	seen := map[string]bool{}
+	reserved := []string{evaluation.All, evaluation.Near, evaluation.Far, "shifted"}
 	for i, set := range sets {
-		c.That(ood.ValidID(set.Name), fmt.Sprintf("ood_datasets[%d].name", i), "%q; want 1 to 63 of a-z 0-9 - _", set.Name)
-		c.That(!seen[set.Name], fmt.Sprintf("ood_datasets[%d].name", i), "%q is there twice", set.Name)
+		name := fmt.Sprintf("%s[%d].name", field, i)
+		c.That(ood.ValidID(set.Name), name, "%q; want 1 to 63 of a-z 0-9 - _", set.Name)
+		c.That(!seen[set.Name], name, "%q is there twice", set.Name)
+		c.That(!slices.Contains(reserved, set.Name), name, "%q is the name of a mean over sets; choose another", set.Name)
+		c.That(slices.Contains([]string{"", evaluation.Near, evaluation.Far}, set.Group), fmt.Sprintf("%s[%d].group", field, i), "%q; want near, far or nothing", set.Group)
 		seen[set.Name] = true
 	}
 	return c.Err()

@@ -13,7 +13,7 @@ import (
 type Config struct {
 	Checkpoints string      // folder of unfinished trainings; "" keeps none
 	Workers     int         // detectors trained at once; default 1
-	Detectors   int         // detectors kept in memory for scoring; default 4
+	Detectors   int         // detectors kept in memory for scoring, and whose drift is watched; default 4
 	ONNX        onnx.Config // how detectors run and train
 }
 

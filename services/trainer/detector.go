@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
 
 	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/fit"
 	"github.com/dreamood/dreamood/internal/infer"
+	"github.com/dreamood/dreamood/internal/matrix"
 	"github.com/dreamood/dreamood/internal/onnx"
 	"github.com/dreamood/dreamood/internal/score"
+	scores "github.com/dreamood/dreamood/internal/score/method"
 	"github.com/dreamood/dreamood/internal/train"
 )
 
@@ -19,22 +23,61 @@ const featureScale = 0.125
 // heldOut is the share of every class that sets the threshold and is not trained on.
 const heldOut = 0.1
 
-// scoreName is the score that decides: energy, logsumexp of the logits, higher for ID.
-const scoreName = "energy"
+// Methods of training.
+const (
+	plain    = "plain"
+	dreamOOD = "dream-ood"
+)
+
+// decides is the score that decides unless another is asked for: the trained head where there is one.
+func decides(method string) string {
+	if method == dreamOOD {
+		return scores.Head
+	}
+	return scores.Energy
+}
 
 // Settings of a detector's training; see DetectorTraining in trainer.proto. All are set.
 type Settings struct {
 	Epochs, Batch, OutlierBatch, Width int
 	Rate, Beta, Recall                 float64
 	Seed                               uint64
+	Score                              string // that decides
 }
 
 // Trained is a detector before it is kept.
 type Trained struct {
-	Model     []byte  // ONNX
-	Threshold float64 // energy that the wanted share of held-out ID pictures reaches
-	Loss      []fit.Point
+	Model  []byte // ONNX, with all scores as outputs
+	Scores []Calibrated
+	Unfit  map[string]error // scores that are not defined for this detector
+	Loss   []fit.Point
 }
+
+// UnfitError says that the score that is to decide is not defined for the detector that was trained.
+type UnfitError struct {
+	Score string
+	cause error
+}
+
+// Error says why.
+func (e *UnfitError) Error() string {
+	return fmt.Sprintf("the score %s cannot decide: %v; choose another", e.Score, e.cause)
+}
+
+// Unwrap is the cause.
+func (e *UnfitError) Unwrap() error { return e.cause }
+
+// Calibrated is a score with what held-out ID pictures say of it.
+type Calibrated struct {
+	Name      string
+	Threshold float64   // that the wanted share of them reaches
+	Quantiles []float64 // at 0, 5, … 100 %
+	Bins      []int     // held-out pictures between them
+	Refused   float64   // share of them that the threshold refuses
+}
+
+// calibrationBins are the bins between the quantiles of a calibration.
+const calibrationBins = 20
 
 // TrainDetector trains a classifier on ID pictures with L = L_CE + β·L_ood (Dream-OOD, eq. 7): L_ood is the
 // cross-entropy of φ(E(x)) over ID pictures and outliers, E = logsumexp of the logits, φ = Linear(1, 2). Without
@@ -70,19 +113,91 @@ func TrainDetector(ctx context.Context, ds, outliers *dataset.Dataset, s Setting
 	if err != nil {
 		return Trained{}, err
 	}
-	out := Trained{Loss: loss}
-	if out.Model, err = t.Inference(metadata); err != nil {
+	bare, err := t.Inference(metadata)
+	if err != nil {
 		return Trained{}, err
 	}
-	model, err := infer.Open(out.Model, cfg)
+	report(t.Steps(), t.Steps(), "fitting scores")
+	out, err := addScores(ctx, bare, training, held, s, cfg)
+	out.Loss = loss
+	return out, err
+}
+
+// addScores fits all scores on the pictures that a classifier was trained on and calibrates them on held-out ones. The
+// model gets the decision with it: its metadata names score and threshold.
+func addScores(ctx context.Context, bare []byte, training, held *dataset.Dataset, s Settings, cfg onnx.Config) (Trained, error) {
+	features, err := outputs(ctx, bare, cfg, training, "features")
 	if err != nil {
-		return Trained{}, fmt.Errorf("open the detector just trained: %w", err)
+		return Trained{}, fmt.Errorf("look at the training pictures: %w", err)
 	}
-	r, err := model.Dataset(ctx, held, nil, scoreName)
-	if err == nil {
-		out.Threshold, err = score.ThresholdAtRecall(widen(r[scoreName]), s.Recall)
+	table, err := matrix.Of(features["features"], len(features["features"])/training.Len())
+	if err != nil {
+		return Trained{}, err
 	}
-	return out, errors.Join(err, model.Close())
+	labels := make([]int, training.Len())
+	for i, y := range training.Labels {
+		labels[i] = int(y)
+	}
+	fitted, err := scores.Extend(bare, table, labels, scores.Options{}, s.Seed)
+	if err != nil {
+		return Trained{}, err
+	}
+	if err := fitted.Unfit[s.Score]; err != nil {
+		return Trained{}, &UnfitError{s.Score, err}
+	}
+	values, err := outputs(ctx, fitted.Model, cfg, held, fitted.Scores...)
+	if err != nil {
+		return Trained{}, fmt.Errorf("calibrate the detector just trained: %w", err)
+	}
+	out := Trained{Unfit: fitted.Unfit}
+	said := map[string]string{"dreamood.score": s.Score}
+	for _, name := range fitted.Scores {
+		c, err := calibrate(name, widen(values[name]), s.Recall)
+		if err != nil {
+			return Trained{}, err
+		}
+		said["dreamood.threshold."+name] = strconv.FormatFloat(c.Threshold, 'g', -1, 64)
+		out.Scores = append(out.Scores, c)
+	}
+	out.Model, err = scores.Describe(fitted.Model, said)
+	return out, err
+}
+
+// calibrate sets a score's threshold on held-out ID pictures.
+func calibrate(name string, held []float64, recall float64) (Calibrated, error) {
+	c := Calibrated{Name: name, Bins: make([]int, calibrationBins)}
+	var err error
+	if c.Threshold, err = score.ThresholdAtRecall(held, recall); err != nil {
+		return c, fmt.Errorf("threshold of %s: %w", name, err)
+	}
+	c.Quantiles = score.Quantiles(held, calibrationBins)
+	for _, v := range held {
+		c.Bins[score.Bin(c.Quantiles[1:calibrationBins], v)]++
+		if v < c.Threshold {
+			c.Refused += 1 / float64(len(held))
+		}
+	}
+	return c, nil
+}
+
+// outputs runs a model once on a dataset.
+func outputs(ctx context.Context, model []byte, cfg onnx.Config, ds *dataset.Dataset, names ...string) (map[string][]float32, error) {
+	m, err := infer.Open(model, cfg)
+	if err != nil {
+		return nil, err
+	}
+	r, err := m.Dataset(ctx, ds, nil, names...)
+	return r, errors.Join(err, m.Close())
+}
+
+// threshold is that of a score.
+func (t Trained) threshold(name string) float64 {
+	for _, c := range t.Scores {
+		if c.Name == name {
+			return c.Threshold
+		}
+	}
+	return math.NaN()
 }
 
 func widen(v []float32) []float64 {

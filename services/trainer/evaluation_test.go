@@ -1,28 +1,28 @@
 package trainer
 
 import (
-	"math"
 	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/dreamood/dreamood/internal/evaluation"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
 func TestThin(t *testing.T) {
 	for _, c := range []struct {
-		values []float64
+		values []float32
 		n      int
 		want   []float32
 	}{
 		{nil, 3, []float32{}},
-		{[]float64{2, 1}, 3, []float32{1, 2}},
-		{[]float64{3, 1, 2}, 3, []float32{1, 2, 3}},
-		{[]float64{5, 4, 3, 2, 1}, 3, []float32{1, 3, 5}},
-		{[]float64{4, 3, 2, 1}, 2, []float32{1, 4}},
-		{[]float64{4, 3, 2, 1}, 1, []float32{1}},
+		{[]float32{2, 1}, 3, []float32{1, 2}},
+		{[]float32{3, 1, 2}, 3, []float32{1, 2, 3}},
+		{[]float32{5, 4, 3, 2, 1}, 3, []float32{1, 3, 5}},
+		{[]float32{4, 3, 2, 1}, 2, []float32{1, 4}},
+		{[]float32{4, 3, 2, 1}, 1, []float32{1}},
 	} {
 		given := slices.Clone(c.values)
 		if got := thin(c.values, c.n); !slices.Equal(got, c.want) || !slices.Equal(given, c.values) {
@@ -34,22 +34,22 @@ func TestThin(t *testing.T) {
 // TestThinKeepsTheDistribution compares the share of values below any kept one, before and after.
 func TestThinKeepsTheDistribution(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		values := rapid.SliceOfN(rapid.Float64Range(-9, 9), 2, 400).Draw(t, "values")
+		values := rapid.SliceOfN(rapid.Float32Range(-9, 9), 2, 400).Draw(t, "values")
 		n := rapid.IntRange(2, 50).Draw(t, "n")
 		kept := thin(values, n)
 		if len(kept) != min(n, len(values)) || !slices.IsSorted(kept) {
 			t.Fatalf("%d kept of %d: %v", len(kept), len(values), kept)
 		}
-		if kept[0] != float32(slices.Min(values)) || kept[len(kept)-1] != float32(slices.Max(values)) {
+		if kept[0] != slices.Min(values) || kept[len(kept)-1] != slices.Max(values) {
 			t.Fatalf("the ends are %g and %g", kept[0], kept[len(kept)-1])
 		}
 		for i, v := range kept {
-			below, at := 0, 0 // values that round to less, and to the same
+			below, at := 0, 0
 			for _, x := range values {
-				switch f := float32(x); {
-				case f < v:
+				switch {
+				case x < v:
 					below++
-				case f == v:
+				case x == v:
 					at++
 				}
 			}
@@ -91,13 +91,17 @@ func TestMerge(t *testing.T) {
 }
 
 func TestEvaluationMessageThinsScores(t *testing.T) {
-	e := Evaluation{Accuracy: 0.5, OOD: []Result{{Name: "far"}}}
+	m := &evaluation.Measured{Detector: evaluation.Detector{Score: "energy", Scores: []string{"energy"}, Classes: []string{"a", "b"}}}
+	far := evaluation.Set{Name: "far", Scores: map[string][]float32{}}
 	for i := range maxScores + 500 {
-		e.IDScores = append(e.IDScores, math.Sqrt(float64(i)))
-		e.OOD[0].Scores = append(e.OOD[0].Scores, -float64(i))
+		far.Scores["energy"] = append(far.Scores["energy"], -float32(i))
 	}
-	m := e.message()
-	if len(m.IdScores) != maxScores || m.IdCount != maxScores+500 || len(m.Ood[0].Scores) != maxScores || m.Ood[0].Count != maxScores+500 {
-		t.Errorf("%d of %d ID scores, %d of %d OOD scores", len(m.IdScores), m.IdCount, len(m.Ood[0].Scores), m.Ood[0].Count)
+	m.ID.Scores = map[string][]float32{"energy": far.Scores["energy"]}
+	m.OOD = []evaluation.Set{far}
+	s := evaluation.Summary{ID: evaluation.IDResult{Count: maxScores + 500}, OOD: []evaluation.OODResult{{Name: "far"}}}
+	s.OOD[0].OOD = maxScores + 500
+	e := evaluationOf(m, s)
+	if len(e.IdScores) != maxScores || e.IdCount != maxScores+500 || len(e.Ood[0].Scores) != maxScores || e.Ood[0].Count != maxScores+500 {
+		t.Errorf("%d of %d ID scores, %d of %d OOD scores", len(e.IdScores), e.IdCount, len(e.Ood[0].Scores), e.Ood[0].Count)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/dreamood/dreamood/internal/catalog"
 	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/infer"
-	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
@@ -43,8 +42,9 @@ type Service struct {
 	trainerv1.UnimplementedTrainerServiceServer
 	cfg       Config
 	deps      Deps
-	detectors catalog.Typed[*trainerv1.Detector]
+	detectors versions
 	models    *infer.Cache
+	drift     *watcher
 }
 
 // New checks the configuration and makes the role.
@@ -53,8 +53,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("trainer: %w", err)
 	}
-	s := &Service{cfg: cfg, deps: deps, models: infer.NewCache(cfg.Detectors, cfg.ONNX, deps.Blobs)}
-	s.detectors = catalog.NewTyped(deps.Catalog, ood.Detectors, func() *trainerv1.Detector { return &trainerv1.Detector{} })
+	s := &Service{cfg: cfg, deps: deps, models: infer.NewCache(cfg.Detectors, cfg.ONNX, deps.Blobs), drift: newWatcher(cfg.Detectors)}
+	s.detectors = newVersions(deps.Catalog)
 	return s, nil
 }
 
@@ -81,6 +81,9 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 	return g.Wait()
 }
+
+// Drift is how far from their calibrations the pictures lie that this process scored lately, one for each detector used.
+func (s *Service) Drift() []Window { return s.drift.windows() }
 
 // Close frees the detectors; call it when no call and no worker is under way.
 func (s *Service) Close() { s.models.Close() }

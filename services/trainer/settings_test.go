@@ -25,17 +25,17 @@ func fieldsOf(err error) []string {
 }
 
 func TestSettingsDefaults(t *testing.T) {
-	want := Settings{Epochs: 12, Batch: 128, OutlierBatch: 128, Width: 24, Rate: 0.2, Beta: 2.5, Recall: 0.95, Seed: 1}
+	want := Settings{Epochs: 12, Batch: 128, OutlierBatch: 128, Width: 24, Rate: 0.2, Beta: 2.5, Recall: 0.95, Seed: 1, Score: "energy"}
 	for _, q := range []*trainerv1.DetectorTraining{nil, {}} {
-		if s, err := settingsOf(q); err != nil || s != want {
+		if s, err := settingsOf(q, ""); err != nil || s != want {
 			t.Errorf("%v: %+v, %v", q, s, err)
 		}
 	}
-	if s, err := settingsOf(&trainerv1.DetectorTraining{BatchSize: 32}); err != nil || s.OutlierBatch != 32 {
+	if s, err := settingsOf(&trainerv1.DetectorTraining{BatchSize: 32}, ""); err != nil || s.OutlierBatch != 32 {
 		t.Errorf("the outlier batch beside 32 pictures is %d, %v", s.OutlierBatch, err)
 	}
-	q := &trainerv1.DetectorTraining{Epochs: 3, BatchSize: 8, OutlierBatchSize: 1, LearningRate: 10, Width: 64, Beta: 100, Seed: 9, TargetRecall: 0.5}
-	if s, err := settingsOf(q); err != nil || !proto.Equal(s.message(), q) {
+	q := &trainerv1.DetectorTraining{Epochs: 3, BatchSize: 8, OutlierBatchSize: 1, LearningRate: 10, Width: 64, Beta: 100, Seed: 9, TargetRecall: 0.5, Score: "knn"}
+	if s, err := settingsOf(q, ""); err != nil || !proto.Equal(s.message(), q) {
 		t.Errorf("%v came back as %v, %v", q, s.message(), err)
 	}
 }
@@ -53,7 +53,7 @@ func TestSettingsBounds(t *testing.T) {
 		{&trainerv1.DetectorTraining{LearningRate: nan, Beta: nan, TargetRecall: nan}, []string{"learning_rate", "beta", "target_recall"}},
 		{&trainerv1.DetectorTraining{LearningRate: math.Inf(1), Beta: math.Inf(1), TargetRecall: math.Inf(1)}, []string{"learning_rate", "beta", "target_recall"}},
 	} {
-		_, err := settingsOf(c.q)
+		_, err := settingsOf(c.q, "")
 		for i := range c.fields {
 			c.fields[i] = "training." + c.fields[i]
 		}
@@ -85,7 +85,7 @@ func TestCheckSets(t *testing.T) {
 			}
 			c.fields = []string{"ood_datasets"}
 		}
-		if got := fieldsOf(checkSets(c.sets)); !slices.Equal(got, c.fields) {
+		if got := fieldsOf(checkSets("ood_datasets", c.sets)); !slices.Equal(got, c.fields) {
 			t.Errorf("%d sets: problems with %q, want %q", len(c.sets), got, c.fields)
 		}
 	}

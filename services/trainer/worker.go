@@ -1,6 +1,8 @@
 package trainer
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/dreamood/dreamood/internal/artifact"
 	"github.com/dreamood/dreamood/internal/dataset"
+	"github.com/dreamood/dreamood/internal/evaluation"
 	"github.com/dreamood/dreamood/internal/fit"
 	"github.com/dreamood/dreamood/internal/infer"
 	"github.com/dreamood/dreamood/internal/ood"
@@ -22,6 +25,8 @@ import (
 const (
 	maxScores   = 1000     // scores kept per set
 	maxDocument = 16 << 20 // bytes of a detector's description
+
+	maxMeasurements = 1 << 30 // bytes of an archive of measurements
 )
 
 // train trains the detector of a run. Its result is the blob reference of the detector as JSON.
@@ -30,7 +35,7 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 	if err := protojson.Unmarshal(t.Run.Payload, &q); err != nil {
 		return nil, runs.Drop(fmt.Errorf("read the request: %w", err))
 	}
-	settings, err := settingsOf(q.Training)
+	settings, err := settingsOf(q.Training, q.Set)
 	if err != nil {
 		return nil, runs.Drop(err)
 	}
@@ -41,21 +46,28 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 		return nil, err
 	}
 	var outliers *dataset.Dataset
-	method := "plain"
+	var warnings []string
+	method := methodOf(q.Set)
 	if q.Set != "" {
-		method = "dream-ood"
 		if outliers, err = s.outliers(ctx, q.Set, say); err != nil {
 			return nil, err
+		}
+		say("comparing outliers with ID pictures")
+		if warnings, err = lookAlike(ctx, ds, outliers); err != nil {
+			return nil, runs.DropIf[*CopiesError](err)
 		}
 	}
 	trained, err := TrainDetector(ctx, ds, outliers, settings, s.cfg.ONNX, s.checkpoint(t.Run), metadata(&q, ds, method), t.Report)
 	if err != nil {
-		return nil, err
+		return nil, runs.DropIf[*UnfitError](err)
 	}
 	d := &trainerv1.Detector{
-		Name: ood.Detectors.Name(q.DetectorId), Classes: ds.Classes, ImageSize: int32(ds.Size), Score: scoreName,
-		Threshold: trained.Threshold, Set: q.Set, Training: settings.message(), CreateTime: timestamppb.New(t.Run.Created),
-		DatasetDigest: ds.Digest(),
+		Name: ood.Detectors.Name(q.DetectorId), Classes: ds.Classes, ImageSize: int32(ds.Size), Score: settings.Score, Method: method,
+		Threshold: trained.threshold(settings.Score), Set: q.Set, Training: settings.message(), CreateTime: timestamppb.New(t.Run.Created),
+		DatasetDigest: ds.Digest(), Warnings: warnings,
+	}
+	for _, c := range trained.Scores {
+		d.Scores = append(d.Scores, c.message())
 	}
 	for _, p := range trained.Loss {
 		d.Loss = append(d.Loss, &trainerv1.DetectorLoss{Step: p.Step, Total: p.Total, Classification: p.CE, Ood: p.OOD})
@@ -66,8 +78,8 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 	}
 	d.Model = string(model)
 	steps := trained.Loss[len(trained.Loss)-1].Step
-	d.Evaluation, err = s.measure(ctx, model, q.TestDataset, q.OodDatasets, func(m string) { t.Report(steps, steps, m) })
-	if err != nil {
+	tests := tests{q.TestDataset, q.OodDatasets, q.ShiftedDatasets}
+	if err := s.measure(ctx, d, tests, nil, func(m string) { t.Report(steps, steps, m) }); err != nil {
 		return nil, err
 	}
 	return s.document(ctx, d)
@@ -77,34 +89,80 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 func metadata(q *trainerv1.TrainDetectorRequest, ds *dataset.Dataset, method string) map[string]string {
 	return map[string]string{
 		"dreamood.kind": "detector", "dreamood.detector": q.DetectorId, "dreamood.classes": strings.Join(ds.Classes, ","),
-		"dreamood.method": method, "dreamood.set": q.Set, "dreamood.score": scoreName,
+		"dreamood.method": method, "dreamood.set": q.Set,
 		"dreamood.preprocessing": fmt.Sprintf("RGB, centre square, antialiased bicubic to %d, divided by 255, NCHW", ds.Size),
 	}
 }
 
-// measure evaluates a model on a test set and OOD sets.
-func (s *Service) measure(ctx context.Context, model artifact.Ref, test string, sets []*trainerv1.NamedDataset, report func(string)) (*trainerv1.Evaluation, error) {
-	ds, err := s.open(ctx, test, true)
-	if err != nil {
-		return nil, err
+// tests are what a request measures on.
+type tests struct {
+	id           string
+	ood, shifted []*trainerv1.NamedDataset
+}
+
+// measure measures a detector and puts the evaluation and the reference of its measurements into it. old is an earlier
+// measurement whose other sets stay; nil without one.
+func (s *Service) measure(ctx context.Context, d *trainerv1.Detector, q tests, old *evaluation.Measured, report func(string)) error {
+	var in evaluation.Input
+	var err error
+	if in.ID, err = s.open(ctx, q.id, true); err != nil {
+		return err
 	}
-	var named []Named
-	for _, set := range sets {
-		data, err := s.open(ctx, set.Path, false)
-		if err != nil {
-			return nil, fmt.Errorf("OOD set %q: %w", set.Name, err)
+	named := func(sets []*trainerv1.NamedDataset, what string, labelled bool) (list []evaluation.Named, err error) {
+		for _, set := range sets {
+			data, err := s.open(ctx, set.Path, labelled)
+			if err != nil {
+				return nil, fmt.Errorf("%s set %q: %w", what, set.Name, err)
+			}
+			list = append(list, evaluation.Named{Name: set.Name, Group: set.Group, Data: data})
 		}
-		named = append(named, Named{set.Name, data})
+		return list, nil
 	}
-	var e Evaluation
-	err = s.models.Use(ctx, model, func(m *infer.Model) error {
-		e, err = Evaluate(ctx, m, ds, named, report)
+	if in.OOD, err = named(q.ood, "OOD", false); err != nil {
+		return err
+	}
+	if in.Shifted, err = named(q.shifted, "shifted", true); err != nil {
+		return err
+	}
+	var m *evaluation.Measured
+	err = s.models.Use(ctx, artifact.Ref(d.Model), func(model *infer.Model) error {
+		m, err = evaluation.Measure(ctx, model, measuredDetector(d), in, report)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return e.message(), nil
+	keep(m, old)
+	figures, err := m.Summarise(ctx)
+	if err != nil {
+		return err
+	}
+	archive, err := m.Archive(figures)
+	if err != nil {
+		return err
+	}
+	ref, err := artifact.PutBytes(ctx, s.deps.Blobs, archive)
+	if err != nil {
+		return fmt.Errorf("keep the measurements: %w", err)
+	}
+	d.Measurements, d.Evaluation = string(ref), evaluationOf(m, figures)
+	return nil
+}
+
+// measured reads what a detector's evaluation was computed from; nil where it was not kept.
+func (s *Service) measured(ctx context.Context, d *trainerv1.Detector) (*evaluation.Measured, error) {
+	if d.Measurements == "" {
+		return nil, nil
+	}
+	raw, err := artifact.ReadAll(ctx, s.deps.Blobs, artifact.Ref(d.Measurements), maxMeasurements)
+	if err != nil {
+		return nil, fmt.Errorf("read the measurements of %s: %w", versioned(d), err)
+	}
+	files, err := zip.NewReader(bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		return nil, fmt.Errorf("read the measurements of %s: %w", versioned(d), err)
+	}
+	return evaluation.Read(files)
 }
 
 func (s *Service) open(ctx context.Context, path string, labelled bool) (*dataset.Dataset, error) {
@@ -152,9 +210,12 @@ func (s *Service) finish(ctx context.Context, run runs.Run) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var q trainerv1.TrainDetectorRequest
+	if err := protojson.Unmarshal(run.Payload, &q); err != nil {
+		return "", fmt.Errorf("read the request of run %s: %w", run.ID, err)
+	}
 	d.Run, d.Owner = ood.Runs.Name(run.ID), run.Owner
-	err = s.detectors.Settle(ctx, d, func(old *trainerv1.Detector) bool { return proto.Equal(old, d) })
-	if err == nil {
+	if err = s.detectors.Add(ctx, d, q.NewVersion); err == nil {
 		err = fit.Remove(s.checkpoint(run))
 	}
 	return d.Name, err
@@ -170,14 +231,18 @@ func (s *Service) evaluate(ctx context.Context, t *runs.Task) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	total := int64(len(q.OodDatasets) + 1)
-	var done int64
-	e, err := s.measure(ctx, artifact.Ref(d.Model), q.TestDataset, q.OodDatasets, func(m string) { t.Report(done, total, m); done++ })
+	old, err := s.measured(ctx, d)
 	if err != nil {
 		return nil, err
 	}
+	total := int64(len(q.OodDatasets) + len(q.ShiftedDatasets) + 1)
+	var done int64
+	tests := tests{q.TestDataset, q.OodDatasets, q.ShiftedDatasets}
+	if err := s.measure(ctx, d, tests, old, func(m string) { t.Report(done, total, m); done++ }); err != nil {
+		return nil, err
+	}
 	t.Report(total, total, "")
-	return s.document(ctx, &trainerv1.Detector{Name: d.Name, Evaluation: e})
+	return s.document(ctx, &trainerv1.Detector{Name: d.Name, Version: numberOf(d), Evaluation: d.Evaluation, Measurements: d.Measurements})
 }
 
 // finishEvaluation replaces the detector's evaluation: results of sets that were not measured now stay.
@@ -186,8 +251,9 @@ func (s *Service) finishEvaluation(ctx context.Context, run runs.Run) (string, e
 	if err != nil {
 		return "", err
 	}
-	return r.Name, s.detectors.Change(ctx, r.Name, func(d *trainerv1.Detector) error {
-		merge(d, r.Evaluation)
+	return r.Name, s.detectors.Change(ctx, r, func(d *trainerv1.Detector) error {
+		merge(d, proto.CloneOf(r.Evaluation))
+		d.Measurements = r.Measurements
 		return nil
 	})
 }

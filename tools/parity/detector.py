@@ -3,8 +3,8 @@
     detector.py FOLDER SAMPLES
 
 FOLDER holds detector.onnx and expected.json, which `make parity` has the mesh write: what it says of every test
-picture over gRPC. SAMPLES is the folder of the zip archives that expected.json names. Fails when a class differs, or
-an energy or a probability by more than 1e-4.
+picture over gRPC. SAMPLES is the folder of the zip archives that expected.json names. Fails when a class or a decision
+differs, or a probability or any score of the file by more than 1e-4 of itself, or of 1 where it is smaller.
 """
 
 import io
@@ -41,31 +41,47 @@ def main(folder: Path, samples: Path) -> int:
         print(f"classes {classes} in the file, {expected['classes']} in the mesh", file=sys.stderr)
         return 1
 
+    meta = session.get_modelmeta().custom_metadata_map
+    decides, names = meta["dreamood.score"], [s["name"] for s in json.loads(meta["dreamood.scores"])]
+    threshold = float(meta["dreamood.threshold." + decides])
+    if decides != expected["decides"]:
+        print(f"{decides} decides in the file, {expected['decides']} in the mesh", file=sys.stderr)
+        return 1
+
     archives = {p["archive"] for p in expected["pictures"]}
     opened = {a: zipfile.ZipFile(samples / a) for a in archives}
-    energies, logits = [], []
+    got = {name: [] for name in ["logits", *names]}
     for at in range(0, len(expected["pictures"]), BATCH):
         part = expected["pictures"][at : at + BATCH]
         x = np.stack([image(opened[p["archive"]].read(p["file"])) for p in part])
-        batch_logits, batch_energy = session.run(["logits", "energy"], {entry.name: x})
-        logits.append(batch_logits)
-        energies.append(batch_energy)
-    logits, energy = np.concatenate(logits).astype(np.float64), np.concatenate(energies).astype(np.float64)
+        for name, values in zip(got, session.run(list(got), {entry.name: x})):
+            got[name].append(values)
+    got = {name: np.concatenate(values).astype(np.float64) for name, values in got.items()}
+    logits = got.pop("logits")
 
-    want = {k: np.array([p[k] for p in expected["pictures"]]) for k in ("energy", "probability", "class")}
-    figures = {
-        "energy": np.abs(energy - want["energy"]).max(),
-        "probability": np.abs(softmax(logits).max(1) - want["probability"]).max(),
+    want = {k: np.array([p[k] for p in expected["pictures"]]) for k in ("score", "probability", "class", "out")}
+    all_scores = {k: np.array([p["scores"][k] for p in expected["pictures"]]) for k in expected["pictures"][0]["scores"]}
+    if set(all_scores) != set(names):
+        print(f"scores {sorted(names)} in the file, {sorted(all_scores)} in the mesh", file=sys.stderr)
+        return 1
+    pairs = {
+        "probability": (softmax(logits).max(1), want["probability"]),
+        "the score that decides": (got[decides], want["score"]),
         # And the file agrees with itself: the energy is logsumexp of the logits.
-        "energy - logsumexp(logits)": np.abs(energy - np.log(np.exp(logits).sum(1))).max(),
-    }
+        "energy - logsumexp(logits)": (got["energy"], np.log(np.exp(logits).sum(1))),
+    } | {name: (got[name], all_scores[name]) for name in names}
     wrong = int((np.array(classes)[logits.argmax(1)] != want["class"]).sum())
-    print(f"{len(energy)} pictures, onnxruntime {onnxruntime.__version__}, energies {energy.min():.2f} to {energy.max():.2f}")
-    for name, figure in figures.items():
-        print(f"max |difference| of {name}: {figure:.2e} (at most {TOLERANCE:.0e})")
-    print(f"other class: {wrong}")
-    good = wrong == 0 and all(f <= TOLERANCE for f in figures.values())  # false for NaN, too
-    return 0 if good and len(energy) > 0 else 1
+    other = int(((got[decides] < threshold) != want["out"]).sum())
+    print(f"{len(logits)} pictures, onnxruntime {onnxruntime.__version__}, {decides} decides at {threshold:.4f}")
+    print(f"{'':28s} {'smallest':>10s} {'largest':>10s}   max |difference|, and relative to max(1, |score|)")
+    good = wrong == 0 and other == 0
+    for name, (ours, theirs) in pairs.items():
+        off = np.abs(ours - theirs)
+        relative = (off / np.maximum(1, np.abs(theirs))).max()
+        good = good and relative <= TOLERANCE  # false for NaN, too
+        print(f"{name:28s} {ours.min():10.3f} {ours.max():10.3f}   {off.max():.1e}   {relative:.1e}")
+    print(f"other class: {wrong}, other decision: {other}")
+    return 0 if good and len(logits) > 0 else 1
 
 
 if __name__ == "__main__":

@@ -107,6 +107,15 @@ func Float32s(name string, data []float32, dims ...int64) *TensorProto {
 	return &TensorProto{Name: name, Dims: dims, DataType: int32(TensorProto_FLOAT), RawData: raw}
 }
 
+// Float64s returns a stored float64 tensor; without dims it is a scalar.
+func Float64s(name string, data []float64, dims ...int64) *TensorProto {
+	raw := make([]byte, 0, 8*len(data))
+	for _, v := range data {
+		raw = binary.LittleEndian.AppendUint64(raw, math.Float64bits(v))
+	}
+	return &TensorProto{Name: name, Dims: dims, DataType: int32(TensorProto_DOUBLE), RawData: raw}
+}
+
 // Int64s returns a stored int64 tensor; without dims it is a scalar.
 func Int64s(name string, data []int64, dims ...int64) *TensorProto {
 	raw := make([]byte, 0, 8*len(data))

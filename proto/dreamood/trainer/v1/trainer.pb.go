@@ -43,7 +43,10 @@ type DetectorTraining struct {
 	// Seed of everything random; default 1.
 	Seed uint64 `protobuf:"varint,7,opt,name=seed,proto3" json:"seed,omitempty"`
 	// Share of ID that the threshold accepts, above 0 and below 1; default 0.95.
-	TargetRecall  float64 `protobuf:"fixed64,8,opt,name=target_recall,json=targetRecall,proto3" json:"target_recall,omitempty"`
+	TargetRecall float64 `protobuf:"fixed64,8,opt,name=target_recall,json=targetRecall,proto3" json:"target_recall,omitempty"`
+	// The score that decides: msp, maxlogit, energy, gen, react, ash-s, scale, knn, nnguide, mds, rmds, vim, fdbd, nci or
+	// head; default head (the trained energy head) with a set of outliers, energy without.
+	Score         string `protobuf:"bytes,9,opt,name=score,proto3" json:"score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -134,13 +137,23 @@ func (x *DetectorTraining) GetTargetRecall() float64 {
 	return 0
 }
 
+func (x *DetectorTraining) GetScore() string {
+	if x != nil {
+		return x.Score
+	}
+	return ""
+}
+
 // NamedDataset is a dataset with the name that it has in results.
 type NamedDataset struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name in results: 1 to 63 of `a-z 0-9 - _`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Path, on the server, of a folder or archive as in TrainDetectorRequest.dataset; labels are not used.
-	Path          string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Path, on the server, of a folder or archive as in TrainDetectorRequest.dataset; labels are not used, but for shifted
+	// ID pictures.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Which average an OOD set counts in beside that over all: `near`, `far` or empty.
+	Group         string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -189,6 +202,13 @@ func (x *NamedDataset) GetPath() string {
 	return ""
 }
 
+func (x *NamedDataset) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
 // TrainDetectorRequest asks for a detector.
 type TrainDetectorRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -208,7 +228,11 @@ type TrainDetectorRequest struct {
 	// Idempotency key: the same key and request give the same run.
 	RequestId string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// How its run is treated.
-	Options       *v1.RunOptions `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`
+	Options *v1.RunOptions `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`
+	// Shifted ID pictures, labelled, of the same classes, to measure the accuracy on.
+	ShiftedDatasets []*NamedDataset `protobuf:"bytes,9,rep,name=shifted_datasets,json=shiftedDatasets,proto3" json:"shifted_datasets,omitempty"`
+	// Makes the next version of a detector that there is already; without it, a taken id is ALREADY_EXISTS.
+	NewVersion    bool `protobuf:"varint,10,opt,name=new_version,json=newVersion,proto3" json:"new_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +323,20 @@ func (x *TrainDetectorRequest) GetOptions() *v1.RunOptions {
 	return nil
 }
 
+func (x *TrainDetectorRequest) GetShiftedDatasets() []*NamedDataset {
+	if x != nil {
+		return x.ShiftedDatasets
+	}
+	return nil
+}
+
+func (x *TrainDetectorRequest) GetNewVersion() bool {
+	if x != nil {
+		return x.NewVersion
+	}
+	return false
+}
+
 // TrainDetectorResponse names the run.
 type TrainDetectorResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -348,7 +386,7 @@ func (x *TrainDetectorResponse) GetRun() *v1.Run {
 // EvaluateDetectorRequest asks for a measurement.
 type EvaluateDetectorRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `detectors/{id}`. Required.
+	// `detectors/{id}`, with a version or an alias behind `@` or not. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Labelled ID pictures to test on, of the detector's classes. Required.
 	TestDataset string `protobuf:"bytes,2,opt,name=test_dataset,json=testDataset,proto3" json:"test_dataset,omitempty"`
@@ -357,9 +395,11 @@ type EvaluateDetectorRequest struct {
 	// Idempotency key: the same key and request give the same run.
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// How its run is treated.
-	Options       *v1.RunOptions `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Options *v1.RunOptions `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`
+	// Shifted ID pictures, labelled, of the same classes, to measure the accuracy on.
+	ShiftedDatasets []*NamedDataset `protobuf:"bytes,6,rep,name=shifted_datasets,json=shiftedDatasets,proto3" json:"shifted_datasets,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *EvaluateDetectorRequest) Reset() {
@@ -427,6 +467,13 @@ func (x *EvaluateDetectorRequest) GetOptions() *v1.RunOptions {
 	return nil
 }
 
+func (x *EvaluateDetectorRequest) GetShiftedDatasets() []*NamedDataset {
+	if x != nil {
+		return x.ShiftedDatasets
+	}
+	return nil
+}
+
 // EvaluateDetectorResponse names the run.
 type EvaluateDetectorResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -483,9 +530,10 @@ type Detector struct {
 	// Side of the square pictures that it takes, in pixels.
 	ImageSize int32 `protobuf:"varint,3,opt,name=image_size,json=imageSize,proto3" json:"image_size,omitempty"`
 	// The model as ONNX: blob reference `sha256:…`. Input `image` [N, 3, S, S] float32 in [0, 1]; outputs `logits`
-	// [N, C], `energy` [N], and `ood_score` [N] when it was trained with outliers.
+	// [N, C], `features` [N, D], one [N] for each of `scores`, and `ood_score` [N], the same as `head`, when it was trained
+	// with outliers.
 	Model string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
-	// The score that decides, higher for ID: `energy` (logsumexp of the logits).
+	// The score that decides, higher for ID: an output of the model; see DetectorTraining.score.
 	Score string `protobuf:"bytes,5,opt,name=score,proto3" json:"score,omitempty"`
 	// Pictures that score below are out of distribution. Set on held-out training pictures, not on test ones.
 	Threshold float64 `protobuf:"fixed64,6,opt,name=threshold,proto3" json:"threshold,omitempty"`
@@ -505,7 +553,22 @@ type Detector struct {
 	Run string `protobuf:"bytes,13,opt,name=run,proto3" json:"run,omitempty"`
 	// Who owns it: the owner of the run that made it, who may delete it, as admins may. Empty where clients are not
 	// authenticated, and for what was made before things had owners: then admins alone.
-	Owner         string `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Its version, from 1: `detectors/{id}@{version}` names this one for good, `detectors/{id}` the newest.
+	Version int32 `protobuf:"varint,15,opt,name=version,proto3" json:"version,omitempty"`
+	// Aliases of the detector and the versions that they point to.
+	Aliases map[string]int32 `protobuf:"bytes,16,rep,name=aliases,proto3" json:"aliases,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// How it was trained: `plain` or `dream-ood`.
+	Method string `protobuf:"bytes,17,opt,name=method,proto3" json:"method,omitempty"`
+	// The scores that its model has, each with its threshold, calibrated on held-out training pictures.
+	Scores []*DetectorScore `protobuf:"bytes,18,rep,name=scores,proto3" json:"scores,omitempty"`
+	// What its evaluation is computed from, a zip archive: blob reference `sha256:…`. See DownloadMeasurements.
+	Measurements string `protobuf:"bytes,19,opt,name=measurements,proto3" json:"measurements,omitempty"`
+	// How the pictures that this process scored lately differ from those of the calibration; absent where there were none.
+	// Another process that scores has its own.
+	Drift *Drift `protobuf:"bytes,20,opt,name=drift,proto3" json:"drift,omitempty"`
+	// What looked wrong with its data, for example outliers that are ID pictures.
+	Warnings      []string `protobuf:"bytes,21,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -638,6 +701,240 @@ func (x *Detector) GetOwner() string {
 	return ""
 }
 
+func (x *Detector) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Detector) GetAliases() map[string]int32 {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *Detector) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Detector) GetScores() []*DetectorScore {
+	if x != nil {
+		return x.Scores
+	}
+	return nil
+}
+
+func (x *Detector) GetMeasurements() string {
+	if x != nil {
+		return x.Measurements
+	}
+	return ""
+}
+
+func (x *Detector) GetDrift() *Drift {
+	if x != nil {
+		return x.Drift
+	}
+	return nil
+}
+
+func (x *Detector) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// DetectorScore is one score of a detector.
+type DetectorScore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, also that of the model's output, [N] float32, higher for ID.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Score that the target recall of the held-out training pictures reaches.
+	Threshold float64 `protobuf:"fixed64,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	// Quantiles of the scores of the held-out training pictures at 0, 5, … 100 %.
+	Quantiles []float32 `protobuf:"fixed32,3,rep,packed,name=quantiles,proto3" json:"quantiles,omitempty"`
+	// Held-out training pictures in each of the bins between these quantiles: 20 numbers. The first and the last bin are
+	// open, and a bin holds its upper edge.
+	Bins []int32 `protobuf:"varint,4,rep,packed,name=bins,proto3" json:"bins,omitempty"`
+	// Share of the held-out training pictures that the threshold refuses.
+	Refused       float64 `protobuf:"fixed64,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectorScore) Reset() {
+	*x = DetectorScore{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectorScore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectorScore) ProtoMessage() {}
+
+func (x *DetectorScore) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectorScore.ProtoReflect.Descriptor instead.
+func (*DetectorScore) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DetectorScore) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DetectorScore) GetThreshold() float64 {
+	if x != nil {
+		return x.Threshold
+	}
+	return 0
+}
+
+func (x *DetectorScore) GetQuantiles() []float32 {
+	if x != nil {
+		return x.Quantiles
+	}
+	return nil
+}
+
+func (x *DetectorScore) GetBins() []int32 {
+	if x != nil {
+		return x.Bins
+	}
+	return nil
+}
+
+func (x *DetectorScore) GetRefused() float64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+// Drift compares a window of scored pictures with the held-out training pictures of the calibration. Test pictures of
+// the same kind as the training ones drift little; a psi above 0.25 calls for a look.
+type Drift struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pictures in the window, the newest 2000 at most.
+	Window int32 `protobuf:"varint,1,opt,name=window,proto3" json:"window,omitempty"`
+	// Pictures scored since this process started.
+	Scored int64 `protobuf:"varint,2,opt,name=scored,proto3" json:"scored,omitempty"`
+	// Share of the window that was called out of distribution.
+	Refused float64 `protobuf:"fixed64,3,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Share of the held-out training pictures that the threshold refuses.
+	Expected float64 `protobuf:"fixed64,4,opt,name=expected,proto3" json:"expected,omitempty"`
+	// Population stability index over the 20 bins of the calibration's quantiles. Without drift it is about
+	// 19·(1/window + 1/held-out pictures).
+	Psi float64 `protobuf:"fixed64,5,opt,name=psi,proto3" json:"psi,omitempty"`
+	// Largest difference of the two distribution functions at these quantiles (Kolmogorov–Smirnov).
+	Ks float64 `protobuf:"fixed64,6,opt,name=ks,proto3" json:"ks,omitempty"`
+	// Chance of such a `ks` or a larger one without drift; approximate.
+	PValue        float64 `protobuf:"fixed64,7,opt,name=p_value,json=pValue,proto3" json:"p_value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drift) Reset() {
+	*x = Drift{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drift) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drift) ProtoMessage() {}
+
+func (x *Drift) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drift.ProtoReflect.Descriptor instead.
+func (*Drift) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Drift) GetWindow() int32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *Drift) GetScored() int64 {
+	if x != nil {
+		return x.Scored
+	}
+	return 0
+}
+
+func (x *Drift) GetRefused() float64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *Drift) GetExpected() float64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+func (x *Drift) GetPsi() float64 {
+	if x != nil {
+		return x.Psi
+	}
+	return 0
+}
+
+func (x *Drift) GetKs() float64 {
+	if x != nil {
+		return x.Ks
+	}
+	return 0
+}
+
+func (x *Drift) GetPValue() float64 {
+	if x != nil {
+		return x.PValue
+	}
+	return 0
+}
+
 // DetectorLoss is one point of the loss curves, means since the last point.
 type DetectorLoss struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -655,7 +952,7 @@ type DetectorLoss struct {
 
 func (x *DetectorLoss) Reset() {
 	*x = DetectorLoss{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[7]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +964,7 @@ func (x *DetectorLoss) String() string {
 func (*DetectorLoss) ProtoMessage() {}
 
 func (x *DetectorLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[7]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +977,7 @@ func (x *DetectorLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetectorLoss.ProtoReflect.Descriptor instead.
 func (*DetectorLoss) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{7}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DetectorLoss) GetStep() int64 {
@@ -721,14 +1018,24 @@ type Evaluation struct {
 	// One per OOD set.
 	Ood []*OODResult `protobuf:"bytes,3,rep,name=ood,proto3" json:"ood,omitempty"`
 	// Scores of the ID test pictures, thinned to at most 1000, sorted.
-	IdScores      []float32 `protobuf:"fixed32,4,rep,packed,name=id_scores,json=idScores,proto3" json:"id_scores,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	IdScores []float32 `protobuf:"fixed32,4,rep,packed,name=id_scores,json=idScores,proto3" json:"id_scores,omitempty"`
+	// Expected calibration error of the softmax probability on ID test pictures, 15 bins of equal width, 0 to 1.
+	Ece float64 `protobuf:"fixed64,5,opt,name=ece,proto3" json:"ece,omitempty"`
+	// Means over OOD sets: `all`, and `near` and `far` where sets were given these groups.
+	Averages []*OODAverage `protobuf:"bytes,6,rep,name=averages,proto3" json:"averages,omitempty"`
+	// One per shifted set.
+	Shifted []*ShiftedResult `protobuf:"bytes,7,rep,name=shifted,proto3" json:"shifted,omitempty"`
+	// Mean accuracy over the shifted sets; 0 without any.
+	ShiftedAccuracy float64 `protobuf:"fixed64,8,opt,name=shifted_accuracy,json=shiftedAccuracy,proto3" json:"shifted_accuracy,omitempty"`
+	// 95 % interval of `id_accuracy`.
+	IdAccuracyInterval *Interval `protobuf:"bytes,9,opt,name=id_accuracy_interval,json=idAccuracyInterval,proto3" json:"id_accuracy_interval,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[8]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1047,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[8]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1060,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{8}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Evaluation) GetIdAccuracy() float64 {
@@ -784,6 +1091,378 @@ func (x *Evaluation) GetIdScores() []float32 {
 	return nil
 }
 
+func (x *Evaluation) GetEce() float64 {
+	if x != nil {
+		return x.Ece
+	}
+	return 0
+}
+
+func (x *Evaluation) GetAverages() []*OODAverage {
+	if x != nil {
+		return x.Averages
+	}
+	return nil
+}
+
+func (x *Evaluation) GetShifted() []*ShiftedResult {
+	if x != nil {
+		return x.Shifted
+	}
+	return nil
+}
+
+func (x *Evaluation) GetShiftedAccuracy() float64 {
+	if x != nil {
+		return x.ShiftedAccuracy
+	}
+	return 0
+}
+
+func (x *Evaluation) GetIdAccuracyInterval() *Interval {
+	if x != nil {
+		return x.IdAccuracyInterval
+	}
+	return nil
+}
+
+// Interval is a 95 % percentile bootstrap interval over the test pictures. Another training run moves results, too.
+type Interval struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lower end.
+	Low float64 `protobuf:"fixed64,1,opt,name=low,proto3" json:"low,omitempty"`
+	// Upper end.
+	High          float64 `protobuf:"fixed64,2,opt,name=high,proto3" json:"high,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Interval) Reset() {
+	*x = Interval{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Interval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Interval) ProtoMessage() {}
+
+func (x *Interval) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Interval.ProtoReflect.Descriptor instead.
+func (*Interval) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Interval) GetLow() float64 {
+	if x != nil {
+		return x.Low
+	}
+	return 0
+}
+
+func (x *Interval) GetHigh() float64 {
+	if x != nil {
+		return x.High
+	}
+	return 0
+}
+
+// OODAverage is the mean of the results over a group of OOD sets.
+type OODAverage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `all`, `near` or `far`.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// OOD sets in it.
+	Sets int32 `protobuf:"varint,2,opt,name=sets,proto3" json:"sets,omitempty"`
+	// Mean AUROC.
+	Auroc float64 `protobuf:"fixed64,3,opt,name=auroc,proto3" json:"auroc,omitempty"`
+	// Mean FPR95, ID positive.
+	Fpr95 float64 `protobuf:"fixed64,4,opt,name=fpr95,proto3" json:"fpr95,omitempty"`
+	// Mean FPR95, OOD positive.
+	Fpr95OodPositive float64 `protobuf:"fixed64,5,opt,name=fpr95_ood_positive,json=fpr95OodPositive,proto3" json:"fpr95_ood_positive,omitempty"`
+	// Mean average precision, ID positive.
+	AuprIn float64 `protobuf:"fixed64,6,opt,name=aupr_in,json=auprIn,proto3" json:"aupr_in,omitempty"`
+	// Mean average precision, OOD positive.
+	AuprOut float64 `protobuf:"fixed64,7,opt,name=aupr_out,json=auprOut,proto3" json:"aupr_out,omitempty"`
+	// Interval of `auroc`.
+	AurocInterval *Interval `protobuf:"bytes,8,opt,name=auroc_interval,json=aurocInterval,proto3" json:"auroc_interval,omitempty"`
+	// Interval of `fpr95`.
+	Fpr95Interval *Interval `protobuf:"bytes,9,opt,name=fpr95_interval,json=fpr95Interval,proto3" json:"fpr95_interval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OODAverage) Reset() {
+	*x = OODAverage{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OODAverage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OODAverage) ProtoMessage() {}
+
+func (x *OODAverage) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OODAverage.ProtoReflect.Descriptor instead.
+func (*OODAverage) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *OODAverage) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *OODAverage) GetSets() int32 {
+	if x != nil {
+		return x.Sets
+	}
+	return 0
+}
+
+func (x *OODAverage) GetAuroc() float64 {
+	if x != nil {
+		return x.Auroc
+	}
+	return 0
+}
+
+func (x *OODAverage) GetFpr95() float64 {
+	if x != nil {
+		return x.Fpr95
+	}
+	return 0
+}
+
+func (x *OODAverage) GetFpr95OodPositive() float64 {
+	if x != nil {
+		return x.Fpr95OodPositive
+	}
+	return 0
+}
+
+func (x *OODAverage) GetAuprIn() float64 {
+	if x != nil {
+		return x.AuprIn
+	}
+	return 0
+}
+
+func (x *OODAverage) GetAuprOut() float64 {
+	if x != nil {
+		return x.AuprOut
+	}
+	return 0
+}
+
+func (x *OODAverage) GetAurocInterval() *Interval {
+	if x != nil {
+		return x.AurocInterval
+	}
+	return nil
+}
+
+func (x *OODAverage) GetFpr95Interval() *Interval {
+	if x != nil {
+		return x.Fpr95Interval
+	}
+	return nil
+}
+
+// ShiftedResult is the accuracy on one set of shifted ID pictures.
+type ShiftedResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the set.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its pictures.
+	Count int32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// Share that get their class, 0 to 1.
+	Accuracy float64 `protobuf:"fixed64,3,opt,name=accuracy,proto3" json:"accuracy,omitempty"`
+	// Share that the threshold accepts.
+	Accepted      float64 `protobuf:"fixed64,4,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShiftedResult) Reset() {
+	*x = ShiftedResult{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShiftedResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShiftedResult) ProtoMessage() {}
+
+func (x *ShiftedResult) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShiftedResult.ProtoReflect.Descriptor instead.
+func (*ShiftedResult) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ShiftedResult) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ShiftedResult) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ShiftedResult) GetAccuracy() float64 {
+	if x != nil {
+		return x.Accuracy
+	}
+	return 0
+}
+
+func (x *ShiftedResult) GetAccepted() float64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+// ScoreResult is how one of the detector's scores does against one OOD set.
+type ScoreResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the score.
+	Score string `protobuf:"bytes,1,opt,name=score,proto3" json:"score,omitempty"`
+	// AUROC.
+	Auroc float64 `protobuf:"fixed64,2,opt,name=auroc,proto3" json:"auroc,omitempty"`
+	// FPR95, ID positive.
+	Fpr95 float64 `protobuf:"fixed64,3,opt,name=fpr95,proto3" json:"fpr95,omitempty"`
+	// FPR95, OOD positive.
+	Fpr95OodPositive float64 `protobuf:"fixed64,4,opt,name=fpr95_ood_positive,json=fpr95OodPositive,proto3" json:"fpr95_ood_positive,omitempty"`
+	// Average precision, ID positive.
+	AuprIn float64 `protobuf:"fixed64,5,opt,name=aupr_in,json=auprIn,proto3" json:"aupr_in,omitempty"`
+	// Average precision, OOD positive.
+	AuprOut       float64 `protobuf:"fixed64,6,opt,name=aupr_out,json=auprOut,proto3" json:"aupr_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScoreResult) Reset() {
+	*x = ScoreResult{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScoreResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScoreResult) ProtoMessage() {}
+
+func (x *ScoreResult) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScoreResult.ProtoReflect.Descriptor instead.
+func (*ScoreResult) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ScoreResult) GetScore() string {
+	if x != nil {
+		return x.Score
+	}
+	return ""
+}
+
+func (x *ScoreResult) GetAuroc() float64 {
+	if x != nil {
+		return x.Auroc
+	}
+	return 0
+}
+
+func (x *ScoreResult) GetFpr95() float64 {
+	if x != nil {
+		return x.Fpr95
+	}
+	return 0
+}
+
+func (x *ScoreResult) GetFpr95OodPositive() float64 {
+	if x != nil {
+		return x.Fpr95OodPositive
+	}
+	return 0
+}
+
+func (x *ScoreResult) GetAuprIn() float64 {
+	if x != nil {
+		return x.AuprIn
+	}
+	return 0
+}
+
+func (x *ScoreResult) GetAuprOut() float64 {
+	if x != nil {
+		return x.AuprOut
+	}
+	return 0
+}
+
 // OODResult is a measurement against one OOD set. ID is the positive class unless said otherwise.
 type OODResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -806,14 +1485,24 @@ type OODResult struct {
 	// ROC curve, thinned to at most 200 points: share of OOD accepted.
 	RocFpr []float32 `protobuf:"fixed32,9,rep,packed,name=roc_fpr,json=rocFpr,proto3" json:"roc_fpr,omitempty"`
 	// ROC curve: share of ID accepted.
-	RocTpr        []float32 `protobuf:"fixed32,10,rep,packed,name=roc_tpr,json=rocTpr,proto3" json:"roc_tpr,omitempty"`
+	RocTpr []float32 `protobuf:"fixed32,10,rep,packed,name=roc_tpr,json=rocTpr,proto3" json:"roc_tpr,omitempty"`
+	// `near`, `far` or empty.
+	Group string `protobuf:"bytes,11,opt,name=group,proto3" json:"group,omitempty"`
+	// Interval of `auroc`.
+	AurocInterval *Interval `protobuf:"bytes,12,opt,name=auroc_interval,json=aurocInterval,proto3" json:"auroc_interval,omitempty"`
+	// Interval of `fpr95`.
+	Fpr95Interval *Interval `protobuf:"bytes,13,opt,name=fpr95_interval,json=fpr95Interval,proto3" json:"fpr95_interval,omitempty"`
+	// Share of its pictures that the threshold accepts.
+	Accepted float64 `protobuf:"fixed64,14,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// The same for every score of the detector.
+	ByScore       []*ScoreResult `protobuf:"bytes,15,rep,name=by_score,json=byScore,proto3" json:"by_score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OODResult) Reset() {
 	*x = OODResult{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[9]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1514,7 @@ func (x *OODResult) String() string {
 func (*OODResult) ProtoMessage() {}
 
 func (x *OODResult) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[9]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1527,7 @@ func (x *OODResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OODResult.ProtoReflect.Descriptor instead.
 func (*OODResult) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{9}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OODResult) GetName() string {
@@ -911,20 +1600,57 @@ func (x *OODResult) GetRocTpr() []float32 {
 	return nil
 }
 
+func (x *OODResult) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *OODResult) GetAurocInterval() *Interval {
+	if x != nil {
+		return x.AurocInterval
+	}
+	return nil
+}
+
+func (x *OODResult) GetFpr95Interval() *Interval {
+	if x != nil {
+		return x.Fpr95Interval
+	}
+	return nil
+}
+
+func (x *OODResult) GetAccepted() float64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *OODResult) GetByScore() []*ScoreResult {
+	if x != nil {
+		return x.ByScore
+	}
+	return nil
+}
+
 // ScoreImagesRequest carries pictures.
 type ScoreImagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `detectors/{id}`. Required.
+	// `detectors/{id}` for the newest version, `detectors/{id}@{version}` or `detectors/{id}@{alias}`. Required.
 	Detector string `protobuf:"bytes,1,opt,name=detector,proto3" json:"detector,omitempty"`
 	// Encoded pictures (PNG, JPEG or WebP), 1 to 256, 32 MiB and 33.5 megapixels each.
-	Images        [][]byte `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
+	Images [][]byte `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
+	// Scores to return beside the one that decides, by name, or `all`.
+	Scores        []string `protobuf:"bytes,3,rep,name=scores,proto3" json:"scores,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ScoreImagesRequest) Reset() {
 	*x = ScoreImagesRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[10]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1662,7 @@ func (x *ScoreImagesRequest) String() string {
 func (*ScoreImagesRequest) ProtoMessage() {}
 
 func (x *ScoreImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[10]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1675,7 @@ func (x *ScoreImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScoreImagesRequest.ProtoReflect.Descriptor instead.
 func (*ScoreImagesRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{10}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ScoreImagesRequest) GetDetector() string {
@@ -966,18 +1692,27 @@ func (x *ScoreImagesRequest) GetImages() [][]byte {
 	return nil
 }
 
+func (x *ScoreImagesRequest) GetScores() []string {
+	if x != nil {
+		return x.Scores
+	}
+	return nil
+}
+
 // ScoreImagesResponse holds the scores.
 type ScoreImagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One per picture, in order.
-	Scores        []*ImageScore `protobuf:"bytes,1,rep,name=scores,proto3" json:"scores,omitempty"`
+	Scores []*ImageScore `protobuf:"bytes,1,rep,name=scores,proto3" json:"scores,omitempty"`
+	// The version that scored them, `detectors/{id}@{version}`.
+	Detector      string `protobuf:"bytes,2,opt,name=detector,proto3" json:"detector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ScoreImagesResponse) Reset() {
 	*x = ScoreImagesResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[11]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1724,7 @@ func (x *ScoreImagesResponse) String() string {
 func (*ScoreImagesResponse) ProtoMessage() {}
 
 func (x *ScoreImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[11]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1737,7 @@ func (x *ScoreImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScoreImagesResponse.ProtoReflect.Descriptor instead.
 func (*ScoreImagesResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{11}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ScoreImagesResponse) GetScores() []*ImageScore {
@@ -1012,20 +1747,29 @@ func (x *ScoreImagesResponse) GetScores() []*ImageScore {
 	return nil
 }
 
+func (x *ScoreImagesResponse) GetDetector() string {
+	if x != nil {
+		return x.Detector
+	}
+	return ""
+}
+
 // StreamScoresRequest carries pictures.
 type StreamScoresRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `detectors/{id}`; required in the first message.
+	// `detectors/{id}`, with a version or an alias behind `@` or not; required in the first message.
 	Detector string `protobuf:"bytes,1,opt,name=detector,proto3" json:"detector,omitempty"`
 	// Encoded pictures, as in ScoreImagesRequest.
-	Images        [][]byte `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
+	Images [][]byte `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
+	// As in ScoreImagesRequest; those of the first message hold for the stream.
+	Scores        []string `protobuf:"bytes,3,rep,name=scores,proto3" json:"scores,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamScoresRequest) Reset() {
 	*x = StreamScoresRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[12]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1781,7 @@ func (x *StreamScoresRequest) String() string {
 func (*StreamScoresRequest) ProtoMessage() {}
 
 func (x *StreamScoresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[12]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1794,7 @@ func (x *StreamScoresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamScoresRequest.ProtoReflect.Descriptor instead.
 func (*StreamScoresRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{12}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StreamScoresRequest) GetDetector() string {
@@ -1067,18 +1811,27 @@ func (x *StreamScoresRequest) GetImages() [][]byte {
 	return nil
 }
 
+func (x *StreamScoresRequest) GetScores() []string {
+	if x != nil {
+		return x.Scores
+	}
+	return nil
+}
+
 // StreamScoresResponse answers one request message.
 type StreamScoresResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One per picture, in order.
-	Scores        []*ImageScore `protobuf:"bytes,1,rep,name=scores,proto3" json:"scores,omitempty"`
+	Scores []*ImageScore `protobuf:"bytes,1,rep,name=scores,proto3" json:"scores,omitempty"`
+	// The version that scored them, `detectors/{id}@{version}`.
+	Detector      string `protobuf:"bytes,2,opt,name=detector,proto3" json:"detector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamScoresResponse) Reset() {
 	*x = StreamScoresResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[13]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1843,7 @@ func (x *StreamScoresResponse) String() string {
 func (*StreamScoresResponse) ProtoMessage() {}
 
 func (x *StreamScoresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[13]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1856,7 @@ func (x *StreamScoresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamScoresResponse.ProtoReflect.Descriptor instead.
 func (*StreamScoresResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{13}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StreamScoresResponse) GetScores() []*ImageScore {
@@ -1111,6 +1864,13 @@ func (x *StreamScoresResponse) GetScores() []*ImageScore {
 		return x.Scores
 	}
 	return nil
+}
+
+func (x *StreamScoresResponse) GetDetector() string {
+	if x != nil {
+		return x.Detector
+	}
+	return ""
 }
 
 // ImageScore is what a detector says of one picture.
@@ -1126,13 +1886,15 @@ type ImageScore struct {
 	Threshold float32 `protobuf:"fixed32,4,opt,name=threshold,proto3" json:"threshold,omitempty"`
 	// Whether the score lies below the threshold.
 	OutOfDistribution bool `protobuf:"varint,5,opt,name=out_of_distribution,json=outOfDistribution,proto3" json:"out_of_distribution,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The scores asked for, by name.
+	Scores        map[string]float32 `protobuf:"bytes,6,rep,name=scores,proto3" json:"scores,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed32,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ImageScore) Reset() {
 	*x = ImageScore{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[14]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1906,7 @@ func (x *ImageScore) String() string {
 func (*ImageScore) ProtoMessage() {}
 
 func (x *ImageScore) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[14]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1919,7 @@ func (x *ImageScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageScore.ProtoReflect.Descriptor instead.
 func (*ImageScore) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{14}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ImageScore) GetClass() string {
@@ -1195,10 +1957,17 @@ func (x *ImageScore) GetOutOfDistribution() bool {
 	return false
 }
 
+func (x *ImageScore) GetScores() map[string]float32 {
+	if x != nil {
+		return x.Scores
+	}
+	return nil
+}
+
 // GetDetectorRequest names a detector.
 type GetDetectorRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `detectors/{id}`. Required.
+	// `detectors/{id}`, with a version or an alias behind `@` or not. Required.
 	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1206,7 +1975,7 @@ type GetDetectorRequest struct {
 
 func (x *GetDetectorRequest) Reset() {
 	*x = GetDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[15]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1987,7 @@ func (x *GetDetectorRequest) String() string {
 func (*GetDetectorRequest) ProtoMessage() {}
 
 func (x *GetDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[15]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +2000,7 @@ func (x *GetDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDetectorRequest.ProtoReflect.Descriptor instead.
 func (*GetDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{15}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetDetectorRequest) GetName() string {
@@ -1252,7 +2021,7 @@ type GetDetectorResponse struct {
 
 func (x *GetDetectorResponse) Reset() {
 	*x = GetDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[16]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +2033,7 @@ func (x *GetDetectorResponse) String() string {
 func (*GetDetectorResponse) ProtoMessage() {}
 
 func (x *GetDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[16]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +2046,7 @@ func (x *GetDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDetectorResponse.ProtoReflect.Descriptor instead.
 func (*GetDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{16}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetDetectorResponse) GetDetector() *Detector {
@@ -1300,7 +2069,7 @@ type ListDetectorsRequest struct {
 
 func (x *ListDetectorsRequest) Reset() {
 	*x = ListDetectorsRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[17]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +2081,7 @@ func (x *ListDetectorsRequest) String() string {
 func (*ListDetectorsRequest) ProtoMessage() {}
 
 func (x *ListDetectorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[17]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +2094,7 @@ func (x *ListDetectorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDetectorsRequest.ProtoReflect.Descriptor instead.
 func (*ListDetectorsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{17}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListDetectorsRequest) GetPageSize() int32 {
@@ -1355,7 +2124,7 @@ type ListDetectorsResponse struct {
 
 func (x *ListDetectorsResponse) Reset() {
 	*x = ListDetectorsResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[18]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +2136,7 @@ func (x *ListDetectorsResponse) String() string {
 func (*ListDetectorsResponse) ProtoMessage() {}
 
 func (x *ListDetectorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[18]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +2149,7 @@ func (x *ListDetectorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDetectorsResponse.ProtoReflect.Descriptor instead.
 func (*ListDetectorsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{18}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListDetectorsResponse) GetDetectors() []*Detector {
@@ -1400,7 +2169,8 @@ func (x *ListDetectorsResponse) GetNextPageToken() string {
 // DeleteDetectorRequest names a detector.
 type DeleteDetectorRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `detectors/{id}`. Required.
+	// `detectors/{id}` deletes all its versions, `detectors/{id}@{version}` one that is neither the newest nor has an alias.
+	// Required.
 	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1408,7 +2178,7 @@ type DeleteDetectorRequest struct {
 
 func (x *DeleteDetectorRequest) Reset() {
 	*x = DeleteDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +2190,7 @@ func (x *DeleteDetectorRequest) String() string {
 func (*DeleteDetectorRequest) ProtoMessage() {}
 
 func (x *DeleteDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +2203,7 @@ func (x *DeleteDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDetectorRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{19}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteDetectorRequest) GetName() string {
@@ -1452,7 +2222,7 @@ type DeleteDetectorResponse struct {
 
 func (x *DeleteDetectorResponse) Reset() {
 	*x = DeleteDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +2234,7 @@ func (x *DeleteDetectorResponse) String() string {
 func (*DeleteDetectorResponse) ProtoMessage() {}
 
 func (x *DeleteDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,13 +2247,13 @@ func (x *DeleteDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDetectorResponse.ProtoReflect.Descriptor instead.
 func (*DeleteDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{20}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{26}
 }
 
 // DownloadDetectorRequest names a detector.
 type DownloadDetectorRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `detectors/{id}`. Required.
+	// `detectors/{id}`, with a version or an alias behind `@` or not. Required.
 	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1491,7 +2261,7 @@ type DownloadDetectorRequest struct {
 
 func (x *DownloadDetectorRequest) Reset() {
 	*x = DownloadDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +2273,7 @@ func (x *DownloadDetectorRequest) String() string {
 func (*DownloadDetectorRequest) ProtoMessage() {}
 
 func (x *DownloadDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +2286,7 @@ func (x *DownloadDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadDetectorRequest.ProtoReflect.Descriptor instead.
 func (*DownloadDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{21}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DownloadDetectorRequest) GetName() string {
@@ -1537,7 +2307,7 @@ type DownloadDetectorResponse struct {
 
 func (x *DownloadDetectorResponse) Reset() {
 	*x = DownloadDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +2319,7 @@ func (x *DownloadDetectorResponse) String() string {
 func (*DownloadDetectorResponse) ProtoMessage() {}
 
 func (x *DownloadDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,10 +2332,304 @@ func (x *DownloadDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadDetectorResponse.ProtoReflect.Descriptor instead.
 func (*DownloadDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{22}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DownloadDetectorResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// ListDetectorVersionsRequest names a detector.
+type ListDetectorVersionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `detectors/{id}`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDetectorVersionsRequest) Reset() {
+	*x = ListDetectorVersionsRequest{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDetectorVersionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDetectorVersionsRequest) ProtoMessage() {}
+
+func (x *ListDetectorVersionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDetectorVersionsRequest.ProtoReflect.Descriptor instead.
+func (*ListDetectorVersionsRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListDetectorVersionsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// ListDetectorVersionsResponse holds its versions.
+type ListDetectorVersionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest first; long fields are left out as by ListDetectors.
+	Detectors     []*Detector `protobuf:"bytes,1,rep,name=detectors,proto3" json:"detectors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDetectorVersionsResponse) Reset() {
+	*x = ListDetectorVersionsResponse{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDetectorVersionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDetectorVersionsResponse) ProtoMessage() {}
+
+func (x *ListDetectorVersionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDetectorVersionsResponse.ProtoReflect.Descriptor instead.
+func (*ListDetectorVersionsResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListDetectorVersionsResponse) GetDetectors() []*Detector {
+	if x != nil {
+		return x.Detectors
+	}
+	return nil
+}
+
+// PromoteDetectorRequest points an alias to a version.
+type PromoteDetectorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `detectors/{id}` for the newest version, `detectors/{id}@{version}`, or another alias of the detector. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The alias: 1 to 63 of `a-z 0-9 - _`, beginning with a letter. Required.
+	Alias string `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"`
+	// Takes the alias away; `name` is then `detectors/{id}`.
+	Remove        bool `protobuf:"varint,3,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteDetectorRequest) Reset() {
+	*x = PromoteDetectorRequest{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteDetectorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteDetectorRequest) ProtoMessage() {}
+
+func (x *PromoteDetectorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteDetectorRequest.ProtoReflect.Descriptor instead.
+func (*PromoteDetectorRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *PromoteDetectorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PromoteDetectorRequest) GetAlias() string {
+	if x != nil {
+		return x.Alias
+	}
+	return ""
+}
+
+func (x *PromoteDetectorRequest) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+// PromoteDetectorResponse holds the version that the alias points to now.
+type PromoteDetectorResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The detector with its aliases.
+	Detector      *Detector `protobuf:"bytes,1,opt,name=detector,proto3" json:"detector,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteDetectorResponse) Reset() {
+	*x = PromoteDetectorResponse{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteDetectorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteDetectorResponse) ProtoMessage() {}
+
+func (x *PromoteDetectorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteDetectorResponse.ProtoReflect.Descriptor instead.
+func (*PromoteDetectorResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *PromoteDetectorResponse) GetDetector() *Detector {
+	if x != nil {
+		return x.Detector
+	}
+	return nil
+}
+
+// DownloadMeasurementsRequest names a detector.
+type DownloadMeasurementsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `detectors/{id}`, with a version or an alias behind `@` or not. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadMeasurementsRequest) Reset() {
+	*x = DownloadMeasurementsRequest{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadMeasurementsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadMeasurementsRequest) ProtoMessage() {}
+
+func (x *DownloadMeasurementsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadMeasurementsRequest.ProtoReflect.Descriptor instead.
+func (*DownloadMeasurementsRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *DownloadMeasurementsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// DownloadMeasurementsResponse is a piece of the archive.
+type DownloadMeasurementsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next bytes.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadMeasurementsResponse) Reset() {
+	*x = DownloadMeasurementsResponse{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadMeasurementsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadMeasurementsResponse) ProtoMessage() {}
+
+func (x *DownloadMeasurementsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadMeasurementsResponse.ProtoReflect.Descriptor instead.
+func (*DownloadMeasurementsResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *DownloadMeasurementsResponse) GetData() []byte {
 	if x != nil {
 		return x.Data
 	}
@@ -1576,7 +2640,7 @@ var File_dreamood_trainer_v1_trainer_proto protoreflect.FileDescriptor
 
 const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\n" +
-	"!dreamood/trainer/v1/trainer.proto\x12\x13dreamood.trainer.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x01\n" +
+	"!dreamood/trainer/v1/trainer.proto\x12\x13dreamood.trainer.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x02\n" +
 	"\x10DetectorTraining\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\x05R\x06epochs\x12\x1d\n" +
 	"\n" +
@@ -1586,10 +2650,12 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\x05width\x18\x05 \x01(\x05R\x05width\x12\x12\n" +
 	"\x04beta\x18\x06 \x01(\x01R\x04beta\x12\x12\n" +
 	"\x04seed\x18\a \x01(\x04R\x04seed\x12#\n" +
-	"\rtarget_recall\x18\b \x01(\x01R\ftargetRecall\"6\n" +
+	"\rtarget_recall\x18\b \x01(\x01R\ftargetRecall\x12\x14\n" +
+	"\x05score\x18\t \x01(\tR\x05score\"L\n" +
 	"\fNamedDataset\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"\xe5\x02\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"\xd4\x03\n" +
 	"\x14TrainDetectorRequest\x12\x1f\n" +
 	"\vdetector_id\x18\x01 \x01(\tR\n" +
 	"detectorId\x12\x18\n" +
@@ -1600,18 +2666,23 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\btraining\x18\x06 \x01(\v2%.dreamood.trainer.v1.DetectorTrainingR\btraining\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\a \x01(\tR\trequestId\x125\n" +
-	"\aoptions\x18\b \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\"?\n" +
+	"\aoptions\x18\b \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\x12L\n" +
+	"\x10shifted_datasets\x18\t \x03(\v2!.dreamood.trainer.v1.NamedDatasetR\x0fshiftedDatasets\x12\x1f\n" +
+	"\vnew_version\x18\n" +
+	" \x01(\bR\n" +
+	"newVersion\"?\n" +
 	"\x15TrainDetectorResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xec\x01\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xba\x02\n" +
 	"\x17EvaluateDetectorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\ftest_dataset\x18\x02 \x01(\tR\vtestDataset\x12D\n" +
 	"\food_datasets\x18\x03 \x03(\v2!.dreamood.trainer.v1.NamedDatasetR\voodDatasets\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x125\n" +
-	"\aoptions\x18\x05 \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\"B\n" +
+	"\aoptions\x18\x05 \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\x12L\n" +
+	"\x10shifted_datasets\x18\x06 \x03(\v2!.dreamood.trainer.v1.NamedDatasetR\x0fshiftedDatasets\"B\n" +
 	"\x18EvaluateDetectorResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xfa\x03\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xdc\x06\n" +
 	"\bDetector\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aclasses\x18\x02 \x03(\tR\aclasses\x12\x1d\n" +
@@ -1631,19 +2702,74 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"createTime\x12%\n" +
 	"\x0edataset_digest\x18\f \x01(\tR\rdatasetDigest\x12\x10\n" +
 	"\x03run\x18\r \x01(\tR\x03run\x12\x14\n" +
-	"\x05owner\x18\x0e \x01(\tR\x05owner\"r\n" +
+	"\x05owner\x18\x0e \x01(\tR\x05owner\x12\x18\n" +
+	"\aversion\x18\x0f \x01(\x05R\aversion\x12D\n" +
+	"\aaliases\x18\x10 \x03(\v2*.dreamood.trainer.v1.Detector.AliasesEntryR\aaliases\x12\x16\n" +
+	"\x06method\x18\x11 \x01(\tR\x06method\x12:\n" +
+	"\x06scores\x18\x12 \x03(\v2\".dreamood.trainer.v1.DetectorScoreR\x06scores\x12\"\n" +
+	"\fmeasurements\x18\x13 \x01(\tR\fmeasurements\x120\n" +
+	"\x05drift\x18\x14 \x01(\v2\x1a.dreamood.trainer.v1.DriftR\x05drift\x12\x1a\n" +
+	"\bwarnings\x18\x15 \x03(\tR\bwarnings\x1a:\n" +
+	"\fAliasesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\x8d\x01\n" +
+	"\rDetectorScore\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tthreshold\x18\x02 \x01(\x01R\tthreshold\x12\x1c\n" +
+	"\tquantiles\x18\x03 \x03(\x02R\tquantiles\x12\x12\n" +
+	"\x04bins\x18\x04 \x03(\x05R\x04bins\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\x01R\arefused\"\xa8\x01\n" +
+	"\x05Drift\x12\x16\n" +
+	"\x06window\x18\x01 \x01(\x05R\x06window\x12\x16\n" +
+	"\x06scored\x18\x02 \x01(\x03R\x06scored\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\x01R\arefused\x12\x1a\n" +
+	"\bexpected\x18\x04 \x01(\x01R\bexpected\x12\x10\n" +
+	"\x03psi\x18\x05 \x01(\x01R\x03psi\x12\x0e\n" +
+	"\x02ks\x18\x06 \x01(\x01R\x02ks\x12\x17\n" +
+	"\ap_value\x18\a \x01(\x01R\x06pValue\"r\n" +
 	"\fDetectorLoss\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x01R\x05total\x12&\n" +
 	"\x0eclassification\x18\x03 \x01(\x01R\x0eclassification\x12\x10\n" +
-	"\x03ood\x18\x04 \x01(\x01R\x03ood\"\x97\x01\n" +
+	"\x03ood\x18\x04 \x01(\x01R\x03ood\"\xa0\x03\n" +
 	"\n" +
 	"Evaluation\x12\x1f\n" +
 	"\vid_accuracy\x18\x01 \x01(\x01R\n" +
 	"idAccuracy\x12\x19\n" +
 	"\bid_count\x18\x02 \x01(\x05R\aidCount\x120\n" +
 	"\x03ood\x18\x03 \x03(\v2\x1e.dreamood.trainer.v1.OODResultR\x03ood\x12\x1b\n" +
-	"\tid_scores\x18\x04 \x03(\x02R\bidScores\"\x8d\x02\n" +
+	"\tid_scores\x18\x04 \x03(\x02R\bidScores\x12\x10\n" +
+	"\x03ece\x18\x05 \x01(\x01R\x03ece\x12;\n" +
+	"\baverages\x18\x06 \x03(\v2\x1f.dreamood.trainer.v1.OODAverageR\baverages\x12<\n" +
+	"\ashifted\x18\a \x03(\v2\".dreamood.trainer.v1.ShiftedResultR\ashifted\x12)\n" +
+	"\x10shifted_accuracy\x18\b \x01(\x01R\x0fshiftedAccuracy\x12O\n" +
+	"\x14id_accuracy_interval\x18\t \x01(\v2\x1d.dreamood.trainer.v1.IntervalR\x12idAccuracyInterval\"0\n" +
+	"\bInterval\x12\x10\n" +
+	"\x03low\x18\x01 \x01(\x01R\x03low\x12\x12\n" +
+	"\x04high\x18\x02 \x01(\x01R\x04high\"\xd0\x02\n" +
+	"\n" +
+	"OODAverage\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04sets\x18\x02 \x01(\x05R\x04sets\x12\x14\n" +
+	"\x05auroc\x18\x03 \x01(\x01R\x05auroc\x12\x14\n" +
+	"\x05fpr95\x18\x04 \x01(\x01R\x05fpr95\x12,\n" +
+	"\x12fpr95_ood_positive\x18\x05 \x01(\x01R\x10fpr95OodPositive\x12\x17\n" +
+	"\aaupr_in\x18\x06 \x01(\x01R\x06auprIn\x12\x19\n" +
+	"\baupr_out\x18\a \x01(\x01R\aauprOut\x12D\n" +
+	"\x0eauroc_interval\x18\b \x01(\v2\x1d.dreamood.trainer.v1.IntervalR\raurocInterval\x12D\n" +
+	"\x0efpr95_interval\x18\t \x01(\v2\x1d.dreamood.trainer.v1.IntervalR\rfpr95Interval\"q\n" +
+	"\rShiftedResult\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x1a\n" +
+	"\baccuracy\x18\x03 \x01(\x01R\baccuracy\x12\x1a\n" +
+	"\baccepted\x18\x04 \x01(\x01R\baccepted\"\xb1\x01\n" +
+	"\vScoreResult\x12\x14\n" +
+	"\x05score\x18\x01 \x01(\tR\x05score\x12\x14\n" +
+	"\x05auroc\x18\x02 \x01(\x01R\x05auroc\x12\x14\n" +
+	"\x05fpr95\x18\x03 \x01(\x01R\x05fpr95\x12,\n" +
+	"\x12fpr95_ood_positive\x18\x04 \x01(\x01R\x10fpr95OodPositive\x12\x17\n" +
+	"\aaupr_in\x18\x05 \x01(\x01R\x06auprIn\x12\x19\n" +
+	"\baupr_out\x18\x06 \x01(\x01R\aauprOut\"\x88\x04\n" +
 	"\tOODResult\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x14\n" +
@@ -1655,24 +2781,37 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\x06scores\x18\b \x03(\x02R\x06scores\x12\x17\n" +
 	"\aroc_fpr\x18\t \x03(\x02R\x06rocFpr\x12\x17\n" +
 	"\aroc_tpr\x18\n" +
-	" \x03(\x02R\x06rocTpr\"H\n" +
+	" \x03(\x02R\x06rocTpr\x12\x14\n" +
+	"\x05group\x18\v \x01(\tR\x05group\x12D\n" +
+	"\x0eauroc_interval\x18\f \x01(\v2\x1d.dreamood.trainer.v1.IntervalR\raurocInterval\x12D\n" +
+	"\x0efpr95_interval\x18\r \x01(\v2\x1d.dreamood.trainer.v1.IntervalR\rfpr95Interval\x12\x1a\n" +
+	"\baccepted\x18\x0e \x01(\x01R\baccepted\x12;\n" +
+	"\bby_score\x18\x0f \x03(\v2 .dreamood.trainer.v1.ScoreResultR\abyScore\"`\n" +
 	"\x12ScoreImagesRequest\x12\x1a\n" +
 	"\bdetector\x18\x01 \x01(\tR\bdetector\x12\x16\n" +
-	"\x06images\x18\x02 \x03(\fR\x06images\"N\n" +
+	"\x06images\x18\x02 \x03(\fR\x06images\x12\x16\n" +
+	"\x06scores\x18\x03 \x03(\tR\x06scores\"j\n" +
 	"\x13ScoreImagesResponse\x127\n" +
-	"\x06scores\x18\x01 \x03(\v2\x1f.dreamood.trainer.v1.ImageScoreR\x06scores\"I\n" +
+	"\x06scores\x18\x01 \x03(\v2\x1f.dreamood.trainer.v1.ImageScoreR\x06scores\x12\x1a\n" +
+	"\bdetector\x18\x02 \x01(\tR\bdetector\"a\n" +
 	"\x13StreamScoresRequest\x12\x1a\n" +
 	"\bdetector\x18\x01 \x01(\tR\bdetector\x12\x16\n" +
-	"\x06images\x18\x02 \x03(\fR\x06images\"O\n" +
+	"\x06images\x18\x02 \x03(\fR\x06images\x12\x16\n" +
+	"\x06scores\x18\x03 \x03(\tR\x06scores\"k\n" +
 	"\x14StreamScoresResponse\x127\n" +
-	"\x06scores\x18\x01 \x03(\v2\x1f.dreamood.trainer.v1.ImageScoreR\x06scores\"\xa8\x01\n" +
+	"\x06scores\x18\x01 \x03(\v2\x1f.dreamood.trainer.v1.ImageScoreR\x06scores\x12\x1a\n" +
+	"\bdetector\x18\x02 \x01(\tR\bdetector\"\xa8\x02\n" +
 	"\n" +
 	"ImageScore\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12 \n" +
 	"\vprobability\x18\x02 \x01(\x02R\vprobability\x12\x14\n" +
 	"\x05score\x18\x03 \x01(\x02R\x05score\x12\x1c\n" +
 	"\tthreshold\x18\x04 \x01(\x02R\tthreshold\x12.\n" +
-	"\x13out_of_distribution\x18\x05 \x01(\bR\x11outOfDistribution\"(\n" +
+	"\x13out_of_distribution\x18\x05 \x01(\bR\x11outOfDistribution\x12C\n" +
+	"\x06scores\x18\x06 \x03(\v2+.dreamood.trainer.v1.ImageScore.ScoresEntryR\x06scores\x1a9\n" +
+	"\vScoresEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"(\n" +
 	"\x12GetDetectorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"P\n" +
 	"\x13GetDetectorResponse\x129\n" +
@@ -1690,7 +2829,21 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\x17DownloadDetectorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\".\n" +
 	"\x18DownloadDetectorResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xdc\x06\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"1\n" +
+	"\x1bListDetectorVersionsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"[\n" +
+	"\x1cListDetectorVersionsResponse\x12;\n" +
+	"\tdetectors\x18\x01 \x03(\v2\x1d.dreamood.trainer.v1.DetectorR\tdetectors\"Z\n" +
+	"\x16PromoteDetectorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias\x12\x16\n" +
+	"\x06remove\x18\x03 \x01(\bR\x06remove\"T\n" +
+	"\x17PromoteDetectorResponse\x129\n" +
+	"\bdetector\x18\x01 \x01(\v2\x1d.dreamood.trainer.v1.DetectorR\bdetector\"1\n" +
+	"\x1bDownloadMeasurementsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"2\n" +
+	"\x1cDownloadMeasurementsResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xc6\t\n" +
 	"\x0eTrainerService\x12f\n" +
 	"\rTrainDetector\x12).dreamood.trainer.v1.TrainDetectorRequest\x1a*.dreamood.trainer.v1.TrainDetectorResponse\x12o\n" +
 	"\x10EvaluateDetector\x12,.dreamood.trainer.v1.EvaluateDetectorRequest\x1a-.dreamood.trainer.v1.EvaluateDetectorResponse\x12`\n" +
@@ -1699,7 +2852,10 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\vGetDetector\x12'.dreamood.trainer.v1.GetDetectorRequest\x1a(.dreamood.trainer.v1.GetDetectorResponse\x12f\n" +
 	"\rListDetectors\x12).dreamood.trainer.v1.ListDetectorsRequest\x1a*.dreamood.trainer.v1.ListDetectorsResponse\x12i\n" +
 	"\x0eDeleteDetector\x12*.dreamood.trainer.v1.DeleteDetectorRequest\x1a+.dreamood.trainer.v1.DeleteDetectorResponse\x12q\n" +
-	"\x10DownloadDetector\x12,.dreamood.trainer.v1.DownloadDetectorRequest\x1a-.dreamood.trainer.v1.DownloadDetectorResponse0\x01BBZ@github.com/dreamood/dreamood/proto/dreamood/trainer/v1;trainerv1b\x06proto3"
+	"\x10DownloadDetector\x12,.dreamood.trainer.v1.DownloadDetectorRequest\x1a-.dreamood.trainer.v1.DownloadDetectorResponse0\x01\x12{\n" +
+	"\x14ListDetectorVersions\x120.dreamood.trainer.v1.ListDetectorVersionsRequest\x1a1.dreamood.trainer.v1.ListDetectorVersionsResponse\x12l\n" +
+	"\x0fPromoteDetector\x12+.dreamood.trainer.v1.PromoteDetectorRequest\x1a,.dreamood.trainer.v1.PromoteDetectorResponse\x12}\n" +
+	"\x14DownloadMeasurements\x120.dreamood.trainer.v1.DownloadMeasurementsRequest\x1a1.dreamood.trainer.v1.DownloadMeasurementsResponse0\x01BBZ@github.com/dreamood/dreamood/proto/dreamood/trainer/v1;trainerv1b\x06proto3"
 
 var (
 	file_dreamood_trainer_v1_trainer_proto_rawDescOnce sync.Once
@@ -1713,73 +2869,109 @@ func file_dreamood_trainer_v1_trainer_proto_rawDescGZIP() []byte {
 	return file_dreamood_trainer_v1_trainer_proto_rawDescData
 }
 
-var file_dreamood_trainer_v1_trainer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_dreamood_trainer_v1_trainer_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_dreamood_trainer_v1_trainer_proto_goTypes = []any{
-	(*DetectorTraining)(nil),         // 0: dreamood.trainer.v1.DetectorTraining
-	(*NamedDataset)(nil),             // 1: dreamood.trainer.v1.NamedDataset
-	(*TrainDetectorRequest)(nil),     // 2: dreamood.trainer.v1.TrainDetectorRequest
-	(*TrainDetectorResponse)(nil),    // 3: dreamood.trainer.v1.TrainDetectorResponse
-	(*EvaluateDetectorRequest)(nil),  // 4: dreamood.trainer.v1.EvaluateDetectorRequest
-	(*EvaluateDetectorResponse)(nil), // 5: dreamood.trainer.v1.EvaluateDetectorResponse
-	(*Detector)(nil),                 // 6: dreamood.trainer.v1.Detector
-	(*DetectorLoss)(nil),             // 7: dreamood.trainer.v1.DetectorLoss
-	(*Evaluation)(nil),               // 8: dreamood.trainer.v1.Evaluation
-	(*OODResult)(nil),                // 9: dreamood.trainer.v1.OODResult
-	(*ScoreImagesRequest)(nil),       // 10: dreamood.trainer.v1.ScoreImagesRequest
-	(*ScoreImagesResponse)(nil),      // 11: dreamood.trainer.v1.ScoreImagesResponse
-	(*StreamScoresRequest)(nil),      // 12: dreamood.trainer.v1.StreamScoresRequest
-	(*StreamScoresResponse)(nil),     // 13: dreamood.trainer.v1.StreamScoresResponse
-	(*ImageScore)(nil),               // 14: dreamood.trainer.v1.ImageScore
-	(*GetDetectorRequest)(nil),       // 15: dreamood.trainer.v1.GetDetectorRequest
-	(*GetDetectorResponse)(nil),      // 16: dreamood.trainer.v1.GetDetectorResponse
-	(*ListDetectorsRequest)(nil),     // 17: dreamood.trainer.v1.ListDetectorsRequest
-	(*ListDetectorsResponse)(nil),    // 18: dreamood.trainer.v1.ListDetectorsResponse
-	(*DeleteDetectorRequest)(nil),    // 19: dreamood.trainer.v1.DeleteDetectorRequest
-	(*DeleteDetectorResponse)(nil),   // 20: dreamood.trainer.v1.DeleteDetectorResponse
-	(*DownloadDetectorRequest)(nil),  // 21: dreamood.trainer.v1.DownloadDetectorRequest
-	(*DownloadDetectorResponse)(nil), // 22: dreamood.trainer.v1.DownloadDetectorResponse
-	(*v1.RunOptions)(nil),            // 23: dreamood.run.v1.RunOptions
-	(*v1.Run)(nil),                   // 24: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),    // 25: google.protobuf.Timestamp
+	(*DetectorTraining)(nil),             // 0: dreamood.trainer.v1.DetectorTraining
+	(*NamedDataset)(nil),                 // 1: dreamood.trainer.v1.NamedDataset
+	(*TrainDetectorRequest)(nil),         // 2: dreamood.trainer.v1.TrainDetectorRequest
+	(*TrainDetectorResponse)(nil),        // 3: dreamood.trainer.v1.TrainDetectorResponse
+	(*EvaluateDetectorRequest)(nil),      // 4: dreamood.trainer.v1.EvaluateDetectorRequest
+	(*EvaluateDetectorResponse)(nil),     // 5: dreamood.trainer.v1.EvaluateDetectorResponse
+	(*Detector)(nil),                     // 6: dreamood.trainer.v1.Detector
+	(*DetectorScore)(nil),                // 7: dreamood.trainer.v1.DetectorScore
+	(*Drift)(nil),                        // 8: dreamood.trainer.v1.Drift
+	(*DetectorLoss)(nil),                 // 9: dreamood.trainer.v1.DetectorLoss
+	(*Evaluation)(nil),                   // 10: dreamood.trainer.v1.Evaluation
+	(*Interval)(nil),                     // 11: dreamood.trainer.v1.Interval
+	(*OODAverage)(nil),                   // 12: dreamood.trainer.v1.OODAverage
+	(*ShiftedResult)(nil),                // 13: dreamood.trainer.v1.ShiftedResult
+	(*ScoreResult)(nil),                  // 14: dreamood.trainer.v1.ScoreResult
+	(*OODResult)(nil),                    // 15: dreamood.trainer.v1.OODResult
+	(*ScoreImagesRequest)(nil),           // 16: dreamood.trainer.v1.ScoreImagesRequest
+	(*ScoreImagesResponse)(nil),          // 17: dreamood.trainer.v1.ScoreImagesResponse
+	(*StreamScoresRequest)(nil),          // 18: dreamood.trainer.v1.StreamScoresRequest
+	(*StreamScoresResponse)(nil),         // 19: dreamood.trainer.v1.StreamScoresResponse
+	(*ImageScore)(nil),                   // 20: dreamood.trainer.v1.ImageScore
+	(*GetDetectorRequest)(nil),           // 21: dreamood.trainer.v1.GetDetectorRequest
+	(*GetDetectorResponse)(nil),          // 22: dreamood.trainer.v1.GetDetectorResponse
+	(*ListDetectorsRequest)(nil),         // 23: dreamood.trainer.v1.ListDetectorsRequest
+	(*ListDetectorsResponse)(nil),        // 24: dreamood.trainer.v1.ListDetectorsResponse
+	(*DeleteDetectorRequest)(nil),        // 25: dreamood.trainer.v1.DeleteDetectorRequest
+	(*DeleteDetectorResponse)(nil),       // 26: dreamood.trainer.v1.DeleteDetectorResponse
+	(*DownloadDetectorRequest)(nil),      // 27: dreamood.trainer.v1.DownloadDetectorRequest
+	(*DownloadDetectorResponse)(nil),     // 28: dreamood.trainer.v1.DownloadDetectorResponse
+	(*ListDetectorVersionsRequest)(nil),  // 29: dreamood.trainer.v1.ListDetectorVersionsRequest
+	(*ListDetectorVersionsResponse)(nil), // 30: dreamood.trainer.v1.ListDetectorVersionsResponse
+	(*PromoteDetectorRequest)(nil),       // 31: dreamood.trainer.v1.PromoteDetectorRequest
+	(*PromoteDetectorResponse)(nil),      // 32: dreamood.trainer.v1.PromoteDetectorResponse
+	(*DownloadMeasurementsRequest)(nil),  // 33: dreamood.trainer.v1.DownloadMeasurementsRequest
+	(*DownloadMeasurementsResponse)(nil), // 34: dreamood.trainer.v1.DownloadMeasurementsResponse
+	nil,                                  // 35: dreamood.trainer.v1.Detector.AliasesEntry
+	nil,                                  // 36: dreamood.trainer.v1.ImageScore.ScoresEntry
+	(*v1.RunOptions)(nil),                // 37: dreamood.run.v1.RunOptions
+	(*v1.Run)(nil),                       // 38: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),        // 39: google.protobuf.Timestamp
 }
 var file_dreamood_trainer_v1_trainer_proto_depIdxs = []int32{
 	1,  // 0: dreamood.trainer.v1.TrainDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
 	0,  // 1: dreamood.trainer.v1.TrainDetectorRequest.training:type_name -> dreamood.trainer.v1.DetectorTraining
-	23, // 2: dreamood.trainer.v1.TrainDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
-	24, // 3: dreamood.trainer.v1.TrainDetectorResponse.run:type_name -> dreamood.run.v1.Run
-	1,  // 4: dreamood.trainer.v1.EvaluateDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
-	23, // 5: dreamood.trainer.v1.EvaluateDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
-	24, // 6: dreamood.trainer.v1.EvaluateDetectorResponse.run:type_name -> dreamood.run.v1.Run
-	0,  // 7: dreamood.trainer.v1.Detector.training:type_name -> dreamood.trainer.v1.DetectorTraining
-	8,  // 8: dreamood.trainer.v1.Detector.evaluation:type_name -> dreamood.trainer.v1.Evaluation
-	7,  // 9: dreamood.trainer.v1.Detector.loss:type_name -> dreamood.trainer.v1.DetectorLoss
-	25, // 10: dreamood.trainer.v1.Detector.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 11: dreamood.trainer.v1.Evaluation.ood:type_name -> dreamood.trainer.v1.OODResult
-	14, // 12: dreamood.trainer.v1.ScoreImagesResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
-	14, // 13: dreamood.trainer.v1.StreamScoresResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
-	6,  // 14: dreamood.trainer.v1.GetDetectorResponse.detector:type_name -> dreamood.trainer.v1.Detector
-	6,  // 15: dreamood.trainer.v1.ListDetectorsResponse.detectors:type_name -> dreamood.trainer.v1.Detector
-	2,  // 16: dreamood.trainer.v1.TrainerService.TrainDetector:input_type -> dreamood.trainer.v1.TrainDetectorRequest
-	4,  // 17: dreamood.trainer.v1.TrainerService.EvaluateDetector:input_type -> dreamood.trainer.v1.EvaluateDetectorRequest
-	10, // 18: dreamood.trainer.v1.TrainerService.ScoreImages:input_type -> dreamood.trainer.v1.ScoreImagesRequest
-	12, // 19: dreamood.trainer.v1.TrainerService.StreamScores:input_type -> dreamood.trainer.v1.StreamScoresRequest
-	15, // 20: dreamood.trainer.v1.TrainerService.GetDetector:input_type -> dreamood.trainer.v1.GetDetectorRequest
-	17, // 21: dreamood.trainer.v1.TrainerService.ListDetectors:input_type -> dreamood.trainer.v1.ListDetectorsRequest
-	19, // 22: dreamood.trainer.v1.TrainerService.DeleteDetector:input_type -> dreamood.trainer.v1.DeleteDetectorRequest
-	21, // 23: dreamood.trainer.v1.TrainerService.DownloadDetector:input_type -> dreamood.trainer.v1.DownloadDetectorRequest
-	3,  // 24: dreamood.trainer.v1.TrainerService.TrainDetector:output_type -> dreamood.trainer.v1.TrainDetectorResponse
-	5,  // 25: dreamood.trainer.v1.TrainerService.EvaluateDetector:output_type -> dreamood.trainer.v1.EvaluateDetectorResponse
-	11, // 26: dreamood.trainer.v1.TrainerService.ScoreImages:output_type -> dreamood.trainer.v1.ScoreImagesResponse
-	13, // 27: dreamood.trainer.v1.TrainerService.StreamScores:output_type -> dreamood.trainer.v1.StreamScoresResponse
-	16, // 28: dreamood.trainer.v1.TrainerService.GetDetector:output_type -> dreamood.trainer.v1.GetDetectorResponse
-	18, // 29: dreamood.trainer.v1.TrainerService.ListDetectors:output_type -> dreamood.trainer.v1.ListDetectorsResponse
-	20, // 30: dreamood.trainer.v1.TrainerService.DeleteDetector:output_type -> dreamood.trainer.v1.DeleteDetectorResponse
-	22, // 31: dreamood.trainer.v1.TrainerService.DownloadDetector:output_type -> dreamood.trainer.v1.DownloadDetectorResponse
-	24, // [24:32] is the sub-list for method output_type
-	16, // [16:24] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	37, // 2: dreamood.trainer.v1.TrainDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
+	1,  // 3: dreamood.trainer.v1.TrainDetectorRequest.shifted_datasets:type_name -> dreamood.trainer.v1.NamedDataset
+	38, // 4: dreamood.trainer.v1.TrainDetectorResponse.run:type_name -> dreamood.run.v1.Run
+	1,  // 5: dreamood.trainer.v1.EvaluateDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
+	37, // 6: dreamood.trainer.v1.EvaluateDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
+	1,  // 7: dreamood.trainer.v1.EvaluateDetectorRequest.shifted_datasets:type_name -> dreamood.trainer.v1.NamedDataset
+	38, // 8: dreamood.trainer.v1.EvaluateDetectorResponse.run:type_name -> dreamood.run.v1.Run
+	0,  // 9: dreamood.trainer.v1.Detector.training:type_name -> dreamood.trainer.v1.DetectorTraining
+	10, // 10: dreamood.trainer.v1.Detector.evaluation:type_name -> dreamood.trainer.v1.Evaluation
+	9,  // 11: dreamood.trainer.v1.Detector.loss:type_name -> dreamood.trainer.v1.DetectorLoss
+	39, // 12: dreamood.trainer.v1.Detector.create_time:type_name -> google.protobuf.Timestamp
+	35, // 13: dreamood.trainer.v1.Detector.aliases:type_name -> dreamood.trainer.v1.Detector.AliasesEntry
+	7,  // 14: dreamood.trainer.v1.Detector.scores:type_name -> dreamood.trainer.v1.DetectorScore
+	8,  // 15: dreamood.trainer.v1.Detector.drift:type_name -> dreamood.trainer.v1.Drift
+	15, // 16: dreamood.trainer.v1.Evaluation.ood:type_name -> dreamood.trainer.v1.OODResult
+	12, // 17: dreamood.trainer.v1.Evaluation.averages:type_name -> dreamood.trainer.v1.OODAverage
+	13, // 18: dreamood.trainer.v1.Evaluation.shifted:type_name -> dreamood.trainer.v1.ShiftedResult
+	11, // 19: dreamood.trainer.v1.Evaluation.id_accuracy_interval:type_name -> dreamood.trainer.v1.Interval
+	11, // 20: dreamood.trainer.v1.OODAverage.auroc_interval:type_name -> dreamood.trainer.v1.Interval
+	11, // 21: dreamood.trainer.v1.OODAverage.fpr95_interval:type_name -> dreamood.trainer.v1.Interval
+	11, // 22: dreamood.trainer.v1.OODResult.auroc_interval:type_name -> dreamood.trainer.v1.Interval
+	11, // 23: dreamood.trainer.v1.OODResult.fpr95_interval:type_name -> dreamood.trainer.v1.Interval
+	14, // 24: dreamood.trainer.v1.OODResult.by_score:type_name -> dreamood.trainer.v1.ScoreResult
+	20, // 25: dreamood.trainer.v1.ScoreImagesResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
+	20, // 26: dreamood.trainer.v1.StreamScoresResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
+	36, // 27: dreamood.trainer.v1.ImageScore.scores:type_name -> dreamood.trainer.v1.ImageScore.ScoresEntry
+	6,  // 28: dreamood.trainer.v1.GetDetectorResponse.detector:type_name -> dreamood.trainer.v1.Detector
+	6,  // 29: dreamood.trainer.v1.ListDetectorsResponse.detectors:type_name -> dreamood.trainer.v1.Detector
+	6,  // 30: dreamood.trainer.v1.ListDetectorVersionsResponse.detectors:type_name -> dreamood.trainer.v1.Detector
+	6,  // 31: dreamood.trainer.v1.PromoteDetectorResponse.detector:type_name -> dreamood.trainer.v1.Detector
+	2,  // 32: dreamood.trainer.v1.TrainerService.TrainDetector:input_type -> dreamood.trainer.v1.TrainDetectorRequest
+	4,  // 33: dreamood.trainer.v1.TrainerService.EvaluateDetector:input_type -> dreamood.trainer.v1.EvaluateDetectorRequest
+	16, // 34: dreamood.trainer.v1.TrainerService.ScoreImages:input_type -> dreamood.trainer.v1.ScoreImagesRequest
+	18, // 35: dreamood.trainer.v1.TrainerService.StreamScores:input_type -> dreamood.trainer.v1.StreamScoresRequest
+	21, // 36: dreamood.trainer.v1.TrainerService.GetDetector:input_type -> dreamood.trainer.v1.GetDetectorRequest
+	23, // 37: dreamood.trainer.v1.TrainerService.ListDetectors:input_type -> dreamood.trainer.v1.ListDetectorsRequest
+	25, // 38: dreamood.trainer.v1.TrainerService.DeleteDetector:input_type -> dreamood.trainer.v1.DeleteDetectorRequest
+	27, // 39: dreamood.trainer.v1.TrainerService.DownloadDetector:input_type -> dreamood.trainer.v1.DownloadDetectorRequest
+	29, // 40: dreamood.trainer.v1.TrainerService.ListDetectorVersions:input_type -> dreamood.trainer.v1.ListDetectorVersionsRequest
+	31, // 41: dreamood.trainer.v1.TrainerService.PromoteDetector:input_type -> dreamood.trainer.v1.PromoteDetectorRequest
+	33, // 42: dreamood.trainer.v1.TrainerService.DownloadMeasurements:input_type -> dreamood.trainer.v1.DownloadMeasurementsRequest
+	3,  // 43: dreamood.trainer.v1.TrainerService.TrainDetector:output_type -> dreamood.trainer.v1.TrainDetectorResponse
+	5,  // 44: dreamood.trainer.v1.TrainerService.EvaluateDetector:output_type -> dreamood.trainer.v1.EvaluateDetectorResponse
+	17, // 45: dreamood.trainer.v1.TrainerService.ScoreImages:output_type -> dreamood.trainer.v1.ScoreImagesResponse
+	19, // 46: dreamood.trainer.v1.TrainerService.StreamScores:output_type -> dreamood.trainer.v1.StreamScoresResponse
+	22, // 47: dreamood.trainer.v1.TrainerService.GetDetector:output_type -> dreamood.trainer.v1.GetDetectorResponse
+	24, // 48: dreamood.trainer.v1.TrainerService.ListDetectors:output_type -> dreamood.trainer.v1.ListDetectorsResponse
+	26, // 49: dreamood.trainer.v1.TrainerService.DeleteDetector:output_type -> dreamood.trainer.v1.DeleteDetectorResponse
+	28, // 50: dreamood.trainer.v1.TrainerService.DownloadDetector:output_type -> dreamood.trainer.v1.DownloadDetectorResponse
+	30, // 51: dreamood.trainer.v1.TrainerService.ListDetectorVersions:output_type -> dreamood.trainer.v1.ListDetectorVersionsResponse
+	32, // 52: dreamood.trainer.v1.TrainerService.PromoteDetector:output_type -> dreamood.trainer.v1.PromoteDetectorResponse
+	34, // 53: dreamood.trainer.v1.TrainerService.DownloadMeasurements:output_type -> dreamood.trainer.v1.DownloadMeasurementsResponse
+	43, // [43:54] is the sub-list for method output_type
+	32, // [32:43] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_trainer_v1_trainer_proto_init() }
@@ -1793,7 +2985,7 @@ func file_dreamood_trainer_v1_trainer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_trainer_v1_trainer_proto_rawDesc), len(file_dreamood_trainer_v1_trainer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,14 +21,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TrainerService_TrainDetector_FullMethodName    = "/dreamood.trainer.v1.TrainerService/TrainDetector"
-	TrainerService_EvaluateDetector_FullMethodName = "/dreamood.trainer.v1.TrainerService/EvaluateDetector"
-	TrainerService_ScoreImages_FullMethodName      = "/dreamood.trainer.v1.TrainerService/ScoreImages"
-	TrainerService_StreamScores_FullMethodName     = "/dreamood.trainer.v1.TrainerService/StreamScores"
-	TrainerService_GetDetector_FullMethodName      = "/dreamood.trainer.v1.TrainerService/GetDetector"
-	TrainerService_ListDetectors_FullMethodName    = "/dreamood.trainer.v1.TrainerService/ListDetectors"
-	TrainerService_DeleteDetector_FullMethodName   = "/dreamood.trainer.v1.TrainerService/DeleteDetector"
-	TrainerService_DownloadDetector_FullMethodName = "/dreamood.trainer.v1.TrainerService/DownloadDetector"
+	TrainerService_TrainDetector_FullMethodName        = "/dreamood.trainer.v1.TrainerService/TrainDetector"
+	TrainerService_EvaluateDetector_FullMethodName     = "/dreamood.trainer.v1.TrainerService/EvaluateDetector"
+	TrainerService_ScoreImages_FullMethodName          = "/dreamood.trainer.v1.TrainerService/ScoreImages"
+	TrainerService_StreamScores_FullMethodName         = "/dreamood.trainer.v1.TrainerService/StreamScores"
+	TrainerService_GetDetector_FullMethodName          = "/dreamood.trainer.v1.TrainerService/GetDetector"
+	TrainerService_ListDetectors_FullMethodName        = "/dreamood.trainer.v1.TrainerService/ListDetectors"
+	TrainerService_DeleteDetector_FullMethodName       = "/dreamood.trainer.v1.TrainerService/DeleteDetector"
+	TrainerService_DownloadDetector_FullMethodName     = "/dreamood.trainer.v1.TrainerService/DownloadDetector"
+	TrainerService_ListDetectorVersions_FullMethodName = "/dreamood.trainer.v1.TrainerService/ListDetectorVersions"
+	TrainerService_PromoteDetector_FullMethodName      = "/dreamood.trainer.v1.TrainerService/PromoteDetector"
+	TrainerService_DownloadMeasurements_FullMethodName = "/dreamood.trainer.v1.TrainerService/DownloadMeasurements"
 )
 
 // TrainerServiceClient is the client API for TrainerService service.
@@ -55,6 +58,15 @@ type TrainerServiceClient interface {
 	DeleteDetector(ctx context.Context, in *DeleteDetectorRequest, opts ...grpc.CallOption) (*DeleteDetectorResponse, error)
 	// DownloadDetector streams the ONNX file of a detector in pieces.
 	DownloadDetector(ctx context.Context, in *DownloadDetectorRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadDetectorResponse], error)
+	// ListDetectorVersions returns all versions of a detector, the newest first.
+	ListDetectorVersions(ctx context.Context, in *ListDetectorVersionsRequest, opts ...grpc.CallOption) (*ListDetectorVersionsResponse, error)
+	// PromoteDetector points an alias, such as `detectors/cifar10@live`, to a version. Calls that name the alias use that
+	// version from then on; calls and streams under way go over to it with their next message. The version is loaded and
+	// tried first, so one that cannot be used is refused.
+	PromoteDetector(ctx context.Context, in *PromoteDetectorRequest, opts ...grpc.CallOption) (*PromoteDetectorResponse, error)
+	// DownloadMeasurements streams what a detector's evaluation is computed from, in pieces of a zip archive: the scores of
+	// every test picture as NumPy files, predictions, and the worst mistakes as pictures.
+	DownloadMeasurements(ctx context.Context, in *DownloadMeasurementsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadMeasurementsResponse], error)
 }
 
 type trainerServiceClient struct {
@@ -157,6 +169,45 @@ func (c *trainerServiceClient) DownloadDetector(ctx context.Context, in *Downloa
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type TrainerService_DownloadDetectorClient = grpc.ServerStreamingClient[DownloadDetectorResponse]
 
+func (c *trainerServiceClient) ListDetectorVersions(ctx context.Context, in *ListDetectorVersionsRequest, opts ...grpc.CallOption) (*ListDetectorVersionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDetectorVersionsResponse)
+	err := c.cc.Invoke(ctx, TrainerService_ListDetectorVersions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *trainerServiceClient) PromoteDetector(ctx context.Context, in *PromoteDetectorRequest, opts ...grpc.CallOption) (*PromoteDetectorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PromoteDetectorResponse)
+	err := c.cc.Invoke(ctx, TrainerService_PromoteDetector_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *trainerServiceClient) DownloadMeasurements(ctx context.Context, in *DownloadMeasurementsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadMeasurementsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TrainerService_ServiceDesc.Streams[2], TrainerService_DownloadMeasurements_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DownloadMeasurementsRequest, DownloadMeasurementsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TrainerService_DownloadMeasurementsClient = grpc.ServerStreamingClient[DownloadMeasurementsResponse]
+
 // TrainerServiceServer is the server API for TrainerService service.
 // All implementations must embed UnimplementedTrainerServiceServer
 // for forward compatibility.
@@ -181,6 +232,15 @@ type TrainerServiceServer interface {
 	DeleteDetector(context.Context, *DeleteDetectorRequest) (*DeleteDetectorResponse, error)
 	// DownloadDetector streams the ONNX file of a detector in pieces.
 	DownloadDetector(*DownloadDetectorRequest, grpc.ServerStreamingServer[DownloadDetectorResponse]) error
+	// ListDetectorVersions returns all versions of a detector, the newest first.
+	ListDetectorVersions(context.Context, *ListDetectorVersionsRequest) (*ListDetectorVersionsResponse, error)
+	// PromoteDetector points an alias, such as `detectors/cifar10@live`, to a version. Calls that name the alias use that
+	// version from then on; calls and streams under way go over to it with their next message. The version is loaded and
+	// tried first, so one that cannot be used is refused.
+	PromoteDetector(context.Context, *PromoteDetectorRequest) (*PromoteDetectorResponse, error)
+	// DownloadMeasurements streams what a detector's evaluation is computed from, in pieces of a zip archive: the scores of
+	// every test picture as NumPy files, predictions, and the worst mistakes as pictures.
+	DownloadMeasurements(*DownloadMeasurementsRequest, grpc.ServerStreamingServer[DownloadMeasurementsResponse]) error
 	mustEmbedUnimplementedTrainerServiceServer()
 }
 
@@ -214,6 +274,15 @@ func (UnimplementedTrainerServiceServer) DeleteDetector(context.Context, *Delete
 }
 func (UnimplementedTrainerServiceServer) DownloadDetector(*DownloadDetectorRequest, grpc.ServerStreamingServer[DownloadDetectorResponse]) error {
 	return status.Error(codes.Unimplemented, "method DownloadDetector not implemented")
+}
+func (UnimplementedTrainerServiceServer) ListDetectorVersions(context.Context, *ListDetectorVersionsRequest) (*ListDetectorVersionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDetectorVersions not implemented")
+}
+func (UnimplementedTrainerServiceServer) PromoteDetector(context.Context, *PromoteDetectorRequest) (*PromoteDetectorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PromoteDetector not implemented")
+}
+func (UnimplementedTrainerServiceServer) DownloadMeasurements(*DownloadMeasurementsRequest, grpc.ServerStreamingServer[DownloadMeasurementsResponse]) error {
+	return status.Error(codes.Unimplemented, "method DownloadMeasurements not implemented")
 }
 func (UnimplementedTrainerServiceServer) mustEmbedUnimplementedTrainerServiceServer() {}
 func (UnimplementedTrainerServiceServer) testEmbeddedByValue()                        {}
@@ -362,6 +431,53 @@ func _TrainerService_DownloadDetector_Handler(srv interface{}, stream grpc.Serve
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type TrainerService_DownloadDetectorServer = grpc.ServerStreamingServer[DownloadDetectorResponse]
 
+func _TrainerService_ListDetectorVersions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDetectorVersionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TrainerServiceServer).ListDetectorVersions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TrainerService_ListDetectorVersions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TrainerServiceServer).ListDetectorVersions(ctx, req.(*ListDetectorVersionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TrainerService_PromoteDetector_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PromoteDetectorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TrainerServiceServer).PromoteDetector(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TrainerService_PromoteDetector_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TrainerServiceServer).PromoteDetector(ctx, req.(*PromoteDetectorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TrainerService_DownloadMeasurements_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DownloadMeasurementsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(TrainerServiceServer).DownloadMeasurements(m, &grpc.GenericServerStream[DownloadMeasurementsRequest, DownloadMeasurementsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TrainerService_DownloadMeasurementsServer = grpc.ServerStreamingServer[DownloadMeasurementsResponse]
+
 // TrainerService_ServiceDesc is the grpc.ServiceDesc for TrainerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -393,6 +509,14 @@ var TrainerService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "DeleteDetector",
 			Handler:    _TrainerService_DeleteDetector_Handler,
 		},
+		{
+			MethodName: "ListDetectorVersions",
+			Handler:    _TrainerService_ListDetectorVersions_Handler,
+		},
+		{
+			MethodName: "PromoteDetector",
+			Handler:    _TrainerService_PromoteDetector_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -404,6 +528,11 @@ var TrainerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "DownloadDetector",
 			Handler:       _TrainerService_DownloadDetector_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "DownloadMeasurements",
+			Handler:       _TrainerService_DownloadMeasurements_Handler,
 			ServerStreams: true,
 		},
 	},
