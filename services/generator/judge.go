@@ -208,7 +208,7 @@ func (j *judge) score(ctx context.Context, images [][]byte, at []int, out []Meas
 	if j.gate.Detector == "" {
 		return nil
 	}
-	answer, err := j.service.deps.Trainer.ScoreImages(ctx, &trainerv1.ScoreImagesRequest{Detector: j.gate.Detector, Images: images})
+	answer, err := j.service.deps.Trainer.ScoreImages(ctx, &trainerv1.ScoreImagesRequest{Detector: j.gate.Detector, Images: images, Aside: true})
 	if err != nil {
 		return fmt.Errorf("score pictures with %s: %w", j.gate.Detector, err)
 	}

@@ -75,7 +75,7 @@ func (s *Service) ScoreImages(ctx context.Context, q *trainerv1.ScoreImagesReque
 	if err != nil {
 		return nil, err
 	}
-	scores, err := s.score(ctx, d, q.Images, q.Scores)
+	scores, err := s.score(ctx, d, q.Images, q.Scores, q.Aside)
 	return &trainerv1.ScoreImagesResponse{Scores: scores, Detector: versioned(d)}, err
 }
 
@@ -100,7 +100,7 @@ func (s *Service) StreamScores(stream trainerv1.TrainerService_StreamScoresServe
 				return err
 			}
 		}
-		scores, err := s.score(stream.Context(), d, q.Images, first.Scores)
+		scores, err := s.score(stream.Context(), d, q.Images, first.Scores, false)
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (s *Service) StreamScores(stream trainerv1.TrainerService_StreamScoresServe
 	}
 }
 
-func (s *Service) score(ctx context.Context, d *trainerv1.Detector, images [][]byte, wanted []string) ([]*trainerv1.ImageScore, error) {
+func (s *Service) score(ctx context.Context, d *trainerv1.Detector, images [][]byte, wanted []string, aside bool) ([]*trainerv1.ImageScore, error) {
 	if len(images) > maxImages {
 		return nil, fault.Invalid("images", "%d in one message; at most %d", len(images), maxImages)
 	}
@@ -143,7 +143,9 @@ func (s *Service) score(ctx context.Context, d *trainerv1.Detector, images [][]b
 			OutOfDistribution: one.Out, Scores: one.More,
 		}
 	}
-	s.drift.observe(versioned(d), referenceOf(d), d.Threshold, values)
+	if !aside {
+		s.drift.observe(versioned(d), referenceOf(d), d.Threshold, values)
+	}
 	return out, nil
 }
 

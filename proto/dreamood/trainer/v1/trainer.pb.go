@@ -1643,7 +1643,9 @@ type ScoreImagesRequest struct {
 	// Encoded pictures (PNG, JPEG or WebP), 1 to 256, 32 MiB and 33.5 megapixels each.
 	Images [][]byte `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
 	// Scores to return beside the one that decides, by name, or `all`.
-	Scores        []string `protobuf:"bytes,3,rep,name=scores,proto3" json:"scores,omitempty"`
+	Scores []string `protobuf:"bytes,3,rep,name=scores,proto3" json:"scores,omitempty"`
+	// Leaves the pictures out of the detector's drift: they are no traffic, such as outliers that are being chosen.
+	Aside         bool `protobuf:"varint,4,opt,name=aside,proto3" json:"aside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1697,6 +1699,13 @@ func (x *ScoreImagesRequest) GetScores() []string {
 		return x.Scores
 	}
 	return nil
+}
+
+func (x *ScoreImagesRequest) GetAside() bool {
+	if x != nil {
+		return x.Aside
+	}
+	return false
 }
 
 // ScoreImagesResponse holds the scores.
@@ -2786,11 +2795,12 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\x0eauroc_interval\x18\f \x01(\v2\x1d.dreamood.trainer.v1.IntervalR\raurocInterval\x12D\n" +
 	"\x0efpr95_interval\x18\r \x01(\v2\x1d.dreamood.trainer.v1.IntervalR\rfpr95Interval\x12\x1a\n" +
 	"\baccepted\x18\x0e \x01(\x01R\baccepted\x12;\n" +
-	"\bby_score\x18\x0f \x03(\v2 .dreamood.trainer.v1.ScoreResultR\abyScore\"`\n" +
+	"\bby_score\x18\x0f \x03(\v2 .dreamood.trainer.v1.ScoreResultR\abyScore\"v\n" +
 	"\x12ScoreImagesRequest\x12\x1a\n" +
 	"\bdetector\x18\x01 \x01(\tR\bdetector\x12\x16\n" +
 	"\x06images\x18\x02 \x03(\fR\x06images\x12\x16\n" +
-	"\x06scores\x18\x03 \x03(\tR\x06scores\"j\n" +
+	"\x06scores\x18\x03 \x03(\tR\x06scores\x12\x14\n" +
+	"\x05aside\x18\x04 \x01(\bR\x05aside\"j\n" +
 	"\x13ScoreImagesResponse\x127\n" +
 	"\x06scores\x18\x01 \x03(\v2\x1f.dreamood.trainer.v1.ImageScoreR\x06scores\x12\x1a\n" +
 	"\bdetector\x18\x02 \x01(\tR\bdetector\"a\n" +
