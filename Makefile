@@ -116,6 +116,17 @@ bench-runs: setup ## The run system against the JetStream below it, and 200 simu
 	@mkdir -p bin && $(GO) build -o bin/bench-runs ./bench/runs
 	@bin/bench-runs $(BENCH)
 
+SIZE ?= sd15
+DTYPE ?= float16
+.PHONY: bench-generator-gpu
+bench-generator-gpu: setup ## The generator on a GPU against PyTorch with torch.compile (bench/generator-gpu/README.md); skips without one
+	@mkdir -p bin && $(GO) build -o bin/bench-generator-gpu ./bench/generator-gpu
+	@if [ -z "$(GPU)" ] && ! command -v nvidia-smi >/dev/null; then echo "skip: no GPU here; bench/generator-gpu/README.md says how to see it work on a CPU"; exit 0; fi; \
+	test -e $(CACHE)/bench-generator-gpu/.complete || { python3 -m venv $(CACHE)/bench-generator-gpu/venv && $(CACHE)/bench-generator-gpu/venv/bin/pip install -q -r bench/generator-gpu/requirements.txt && touch $(CACHE)/bench-generator-gpu/.complete; }; \
+	PY=$(CACHE)/bench-generator-gpu/venv/bin/python; M=$(CACHE)/bench-generator-gpu/$(SIZE)-$(DTYPE); \
+	$$PY bench/generator-gpu/model.py --size $(SIZE) --dtype $(DTYPE) --tokenizer models/reference/tokenizer --out $$M && \
+	bin/bench-generator-gpu -model $$M -dtype $(DTYPE) -python $$PY $(GPU)
+
 .PHONY: reference-model
 reference-model: ## Train the reference model (hours; DATA= the pictures, OUT= checkpoints); resumes where it was
 	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "make reference-model DATA=folder OUT=folder"; exit 1; }
