@@ -13,6 +13,24 @@ type pictures func() (*generatorv1.Picture, error)
 
 // export writes a stream of pictures to a folder or bucket, total of them where that is known.
 func (s *Session) export(ctx context.Context, what, to string, flags ExportFlags, total int, next pictures) error {
+	return s.exportEach(ctx, what, to, flags, total, func(yield func(*generatorv1.Picture) error) error {
+		for {
+			picture, err := next()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err == nil {
+				err = yield(picture)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// exportEach writes the pictures that each yields to a folder or bucket.
+func (s *Session) exportEach(ctx context.Context, what, to string, flags ExportFlags, total int, each func(yield func(*generatorv1.Picture) error) error) error {
 	f, err := newExporter(ctx, to, flags)
 	if err != nil {
 		return err
@@ -21,14 +39,7 @@ func (s *Session) export(ctx context.Context, what, to string, flags ExportFlags
 	show := s.progress()
 	defer show.close()
 	count := 0
-	for {
-		picture, err := next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	err = each(func(picture *generatorv1.Picture) error {
 		if err := f.add(ctx, picture); err != nil {
 			return err
 		}
@@ -39,6 +50,10 @@ func (s *Session) export(ctx context.Context, what, to string, flags ExportFlags
 			}
 		}
 		show.show(standing{what: what, done: int64(count), total: int64(total), unit: "pictures"})
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if err := f.finish(ctx); err != nil {
 		return err

@@ -104,18 +104,23 @@ func (f MethodFlags) message(seed uint64) *samplerv1.Sampling {
 
 // RenderingFlags say how embeddings become pictures.
 type RenderingFlags struct {
-	Model      string  `group:"rendering" field:"rendering.model" placeholder:"NAME" help:"Diffusion model (default: the one of the space)."`
-	Steps      int32   `group:"rendering" field:"rendering.steps" placeholder:"N" help:"Denoising steps, 1 to 1000 (default 20)."`
-	Guidance   float64 `group:"rendering" field:"rendering.guidance" placeholder:"X" help:"Guidance scale, 1 for none to 30 (default 3)."`
-	Scheduler  string  `group:"rendering" field:"rendering.scheduler" placeholder:"NAME" help:"ddim, pndm or plms (default: the model's own)."`
-	Prompt     string  `group:"rendering" field:"rendering.prompt" placeholder:"TEXT" help:"Prompt, with {} where the class's word stands (default: A high-quality image of the {})."`
-	RenderSeed uint64  `group:"rendering" field:"rendering.seed" placeholder:"N" help:"Seed of the initial noise (default 1)."`
-	Source     string  `group:"rendering" default:"outliers" enum:"outliers,words" field:"source" help:"outliers: sampled embeddings in place of the class's word. words: the class as the model knows it, to compare with."`
+	Model      string   `group:"rendering" field:"rendering.model" placeholder:"NAME" help:"Diffusion model (default: the one of the space)."`
+	Steps      int32    `group:"rendering" field:"rendering.steps" placeholder:"N" help:"Denoising steps, 1 to 1000 (default 20)."`
+	Guidance   float64  `group:"rendering" field:"rendering.guidance" placeholder:"X" help:"Guidance scale, 1 for none to 30 (default 3)."`
+	Scheduler  string   `group:"rendering" field:"rendering.scheduler" placeholder:"NAME" help:"ddim, pndm, plms, euler, euler-karras, euler-ancestral, dpmpp (DPM-Solver++ 2M), dpmpp-karras or lcm (default: the model's own)."`
+	Prompt     string   `group:"rendering" field:"rendering.prompt" placeholder:"TEXT" help:"Prompt, with {} or {class} where the class's word stands (default: A high-quality image of the {})."`
+	Template   []string `group:"rendering" sep:"none" field:"rendering.templates" placeholder:"TEXT" help:"Prompt of which there are several: every picture draws one of them by the seed. Repeatable; in place of --prompt."`
+	Negative   string   `group:"rendering" field:"rendering.negative_prompt" placeholder:"TEXT" help:"What guidance leads away from (default: nothing)."`
+	Strength   float64  `group:"rendering" field:"rendering.strength" placeholder:"X" help:"How much of a picture to begin with is drawn anew, above 0 to 1 (default 0.8)."`
+	Eta        float64  `group:"rendering" field:"rendering.eta" placeholder:"X" help:"Noise that ddim adds at every step, 0 to 1 (default 0: none)."`
+	RenderSeed uint64   `group:"rendering" field:"rendering.seed" placeholder:"N" help:"Seed of all noise (default 1)."`
+	Source     string   `group:"rendering" default:"outliers" enum:"outliers,words" field:"source" help:"outliers: sampled embeddings in place of the class's word. words: the class as the model knows it, to compare with."`
 }
 
 func (f RenderingFlags) message() *generatorv1.Rendering {
 	return &generatorv1.Rendering{
 		Model: f.Model, Steps: f.Steps, Guidance: f.Guidance, Scheduler: f.Scheduler, Prompt: f.Prompt, Seed: f.RenderSeed,
+		Templates: f.Template, NegativePrompt: f.Negative, Eta: f.Eta, Strength: f.Strength,
 	}
 }
 

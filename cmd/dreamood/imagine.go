@@ -15,6 +15,8 @@ type ImagineCmd struct {
 	PerClass int32    `required:"" field:"per_class" placeholder:"N" help:"Pictures per class, 1 to 100000."`
 	Class    []string `sep:"none" field:"classes" placeholder:"CLASS" help:"Only this class; repeatable (default: all of the space)."`
 
+	InitDataset string `group:"rendering" field:"init" placeholder:"PATH" help:"Begin with the ID pictures of this dataset of the server, one after another, in place of noise alone: outliers near given pictures."`
+
 	SamplingFlags  `embed:""`
 	RenderingFlags `embed:""`
 	GateFlags      `embed:""`
@@ -67,7 +69,7 @@ func (c *ImagineCmd) Run(ctx context.Context, s *Session) error {
 	}
 	q := &generatorv1.RenderSetRequest{
 		SetId: id, Space: space, Classes: c.Class, PerClass: c.PerClass, Gate: gate, ValidateOnly: c.DryRun,
-		Sampling: c.SamplingFlags.message(), Rendering: c.RenderingFlags.message(), Source: c.RenderingFlags.source(),
+		Sampling: c.SamplingFlags.message(), Rendering: c.RenderingFlags.message(), Source: c.RenderingFlags.source(), Init: initDataset(c.InitDataset),
 	}
 	if c.DryRun {
 		answer, err := generator.RenderSet(ctx, q)

@@ -70,7 +70,7 @@ func (a *App) build() error {
 				return nil, err
 			}
 			deps := generator.Deps{
-				Runs: a.runs, Catalog: a.catalog, Blobs: a.blobs, Log: a.log, Open: open, Free: a.free,
+				Runs: a.runs, Catalog: a.catalog, Blobs: a.blobs, Datasets: roots, Log: a.log, Open: open, Free: a.free,
 				Embedder: embedderv1.NewEmbedderServiceClient(e), Sampler: samplerv1.NewSamplerServiceClient(s),
 			}
 			if a.cfg.Trainer != "" || a.cfg.has("trainer") {

@@ -57,6 +57,9 @@ type Item struct {
 	Key philox.Key
 	// Latents, if set, are the initial noise, [C, h, w], in place of drawn one.
 	Latents []float32
+	// Init, with Options.Strength, is the picture to begin with: 8-bit RGB,
+	// [H, W, 3], of the size of the model's pictures.
+	Init []uint8
 }
 
 // The purposes of the streams of noise: the initial one, and that of steps.
@@ -71,6 +74,10 @@ type Options struct {
 	Guidance  float64 // guidance scale, 0 = 7.5; up to 1 the prompt alone is used
 	Scheduler string  // one of Schedulers; "" is the model's own
 	Eta       float64 // η of DDIM, 0 to 1
+	// Strength is the share of the schedule that given pictures are led
+	// through, above 0 to 1: the larger, the less of them is left. 0 where the
+	// items have none.
+	Strength float64
 	// Progress, if set, is told after every U-Net call how many of all calls
 	// are done.
 	Progress func(done, total int)
@@ -82,6 +89,10 @@ type Options struct {
 	// From, if set, is where the first batch goes on: a checkpoint of the same
 	// items, options and model. One of another shape is an error.
 	From *Checkpoint
+	// Latents, if set, is handed the latents of a batch, [B, C, h, w], before
+	// the first step (step 0) and after every one (1, 2, …). first is the index
+	// of the batch's first item. It must not keep or change them.
+	Latents func(first, step int, latents []float32)
 	// Save, if set, is handed a checkpoint of the batch under way after every
 	// U-Net call but the last. It is Save's own.
 	Save func(Checkpoint)
@@ -99,6 +110,7 @@ const (
 type Pipeline struct {
 	dir       string
 	batch     int
+	plain     onnx.Config // of all but the U-Net
 	noise     func(philox.Key, int) []float32
 	text      *TextEncoder
 	texts     *textCache
@@ -112,6 +124,7 @@ type Pipeline struct {
 	colours       colours // of previews
 	looped        bool    // Config.Loop
 	loops         loops
+	encoders      encoders
 }
 
 // Open loads the model in dir: model_index.json, tokenizer/, text_encoder/,
@@ -146,6 +159,7 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 	if plain.Provider == "openvino" {
 		plain = onnx.Config{Threads: cfg.ONNX.Threads}
 	}
+	p.plain = plain
 	if p.text, err = OpenTextEncoder(dir, plain); err != nil {
 		return nil, err
 	}
@@ -183,6 +197,7 @@ func (p *Pipeline) Close() error {
 		errs = append(errs, p.vae.session.Close())
 	}
 	errs = append(errs, p.loops.close())
+	errs = append(errs, p.encoders.close())
 	return errors.Join(errs...)
 }
 
@@ -221,12 +236,17 @@ func (p *Pipeline) PartDigests() (map[string]string, error) {
 // Check reports every item that Render would refuse, and options that are out
 // of range.
 func (p *Pipeline) Check(items []Item, opts Options) error {
-	_, err := p.Plan(opts)
+	plan, err := p.Plan(opts)
 	errs := []error{err, checkGuidance(opts.Guidance)}
+	if err == nil {
+		_, err = opts.firstStep(plan)
+		errs = append(errs, err)
+	}
 	for i, item := range items {
 		if err := checkGuidance(item.Guidance); err != nil {
 			errs = append(errs, fmt.Errorf("item %d: %w", i, err))
 		}
+		errs = append(errs, opts.checkInit(i, item))
 		if n := len(item.Latents); n != 0 && n != p.latentSize() {
 			errs = append(errs, fmt.Errorf("item %d: latents of %d numbers, want %d for the shape %v", i, n, p.latentSize(), p.LatentShape()))
 		}
@@ -250,6 +270,16 @@ func checkGuidance(g float64) error {
 // Plan makes the scheduler of a rendering.
 func (p *Pipeline) Plan(opts Options) (Scheduler, error) {
 	return NewScheduler(p.scheduler, Schedule{Name: opts.Scheduler, Steps: opts.withDefaults().Steps, Eta: opts.Eta})
+}
+
+// Calls is the number of calls of the U-Net for a batch.
+func (p *Pipeline) Calls(opts Options) (int, error) {
+	plan, err := p.Plan(opts)
+	if err != nil {
+		return 0, err
+	}
+	first, err := opts.firstStep(plan)
+	return len(plan.Timesteps()) - first, err
 }
 
 func (o Options) withDefaults() Options {
@@ -278,9 +308,13 @@ func (p *Pipeline) Render(ctx context.Context, items []Item, opts Options) ([]Im
 	if err != nil {
 		return nil, fmt.Errorf("render: %w", err)
 	}
-	progress := newProgress(opts, len(plan.Timesteps())*((len(items)+p.batch-1)/p.batch))
+	first, err := opts.firstStep(plan)
+	if err != nil {
+		return nil, fmt.Errorf("render: %w", err)
+	}
+	progress := newProgress(opts, (len(plan.Timesteps())-first)*((len(items)+p.batch-1)/p.batch))
 	for batch := range slices.Chunk(items, p.batch) {
-		done, err := p.renderBatch(ctx, batch, opts, plan, progress)
+		done, err := p.renderBatch(ctx, batch, opts, plan, first, progress)
 		opts.From = nil
 		opts.first += len(batch)
 		if err != nil {

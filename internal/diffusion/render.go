@@ -10,8 +10,8 @@ import (
 	"github.com/dreamood/dreamood/internal/stage"
 )
 
-// renderBatch renders items together.
-func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, plan Scheduler, progress func()) ([]Image, error) {
+// renderBatch renders items together, from step first on.
+func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, plan Scheduler, first int, progress func()) ([]Image, error) {
 	n := len(items)
 	guided := guidedItems(items, opts)
 	encoded := stage.Begin(ctx, "text_encoder")
@@ -21,7 +21,7 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 	}
 	encoded(int64(n), 0)
 	denoised := stage.Begin(ctx, "denoise")
-	latents, err := p.initialLatents(items, plan)
+	latents, err := p.initialLatents(ctx, items, opts, plan, first)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 	if l, ok := p.inLoop(items, guided, plan, opts); ok {
 		calls, err = p.denoiseInLoop(ctx, items, latents, states, l, plan, opts, progress)
 	} else {
-		calls, err = p.denoiseInSteps(ctx, &batch{p: p, plan: plan, items: items, guided: guided, latents: latents}, states, opts, progress)
+		calls, err = p.denoiseInSteps(ctx, &batch{p: p, plan: plan, first: first, items: items, guided: guided, latents: latents}, states, opts, progress)
 	}
 	if err != nil {
 		return nil, err
@@ -74,17 +74,15 @@ func (p *Pipeline) encode(ctx context.Context, items []Item, guided []int) ([]fl
 }
 
 // initialLatents returns what a batch starts from, [B, C, h, w].
-func (p *Pipeline) initialLatents(items []Item, plan Scheduler) ([]float32, error) {
+func (p *Pipeline) initialLatents(ctx context.Context, items []Item, opts Options, plan Scheduler, first int) ([]float32, error) {
+	if opts.Strength > 0 {
+		return p.givenLatents(ctx, items, plan, first)
+	}
 	latents := make([]float32, 0, len(items)*p.latentSize())
 	for _, item := range items {
-		noise := item.Latents
-		if noise == nil {
-			key := item.Key
-			key.Purpose = cmp.Or(key.Purpose, NoisePurpose)
-			var err error
-			if noise, err = p.draw(key); err != nil {
-				return nil, err
-			}
+		noise, err := p.initialNoise(item)
+		if err != nil {
+			return nil, err
 		}
 		latents = append(latents, noise...)
 	}
@@ -93,6 +91,15 @@ func (p *Pipeline) initialLatents(items []Item, plan Scheduler) ([]float32, erro
 		latents[i] = float32(sigma * float64(x))
 	}
 	return latents, nil
+}
+
+func (p *Pipeline) initialNoise(item Item) ([]float32, error) {
+	if item.Latents != nil {
+		return item.Latents, nil
+	}
+	key := item.Key
+	key.Purpose = cmp.Or(key.Purpose, NoisePurpose)
+	return p.draw(key)
 }
 
 func (p *Pipeline) draw(key philox.Key) ([]float32, error) {
@@ -108,6 +115,7 @@ type batch struct {
 	p       *Pipeline
 	d       *denoiser
 	plan    Scheduler
+	first   int // step to begin with
 	items   []Item
 	guided  []int     // items whose first rows in d are without their prompt
 	latents []float32 // [B, C, h, w]
@@ -179,7 +187,7 @@ func (p *Pipeline) denoiseInSteps(ctx context.Context, b *batch, states []float3
 
 // denoise leads the latents, in place, through all timesteps.
 func (p *Pipeline) denoise(ctx context.Context, b *batch, opts Options, progress func()) (calls unetCalls, err error) {
-	const first = 0
+	first := b.first
 	samples := make([]Trajectory, len(b.items))
 	for i := range samples {
 		if samples[i], err = b.plan.Start(first); err != nil {
@@ -194,6 +202,8 @@ func (p *Pipeline) denoise(ctx context.Context, b *batch, opts Options, progress
 		for ; done < first+opts.From.Done; done++ {
 			progress()
 		}
+	} else if opts.Latents != nil {
+		opts.Latents(opts.first, 0, b.latents)
 	}
 	for step := done; step < len(timesteps); step++ {
 		began := time.Now()
@@ -211,6 +221,9 @@ func (p *Pipeline) denoise(ctx context.Context, b *batch, opts Options, progress
 			return calls, err
 		}
 		progress()
+		if opts.Latents != nil {
+			opts.Latents(opts.first, step+1-first, b.latents)
+		}
 		if opts.Save != nil && step+1 < len(timesteps) {
 			opts.Save(checkpointOf(samples, step+1-first, b.latents))
 		}

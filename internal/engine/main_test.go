@@ -66,6 +66,7 @@ type empty struct{}
 func (empty) Width() int                                      { return 1 }
 func (empty) Batch() int                                      { return 1 }
 func (empty) LatentShape() [3]int                             { return [3]int{1, 1, 1} }
+func (empty) HasEncoder() bool                                { return false }
 func (empty) PictureSize(context.Context) (int, int, error)   { return 1, 1, nil }
 func (empty) SchedulerName(name string) string                { return name }
 func (empty) SchedulerOptions() (map[string]any, error)       { return nil, nil }

@@ -118,6 +118,9 @@ func (p *Pipeline) Batch() int { return p.about.Batch }
 // LatentShape is [C, h, w].
 func (p *Pipeline) LatentShape() [3]int { return p.about.Latents }
 
+// HasEncoder says whether pictures can be given.
+func (p *Pipeline) HasEncoder() bool { return p.about.Encoder }
+
 // PictureSize is in pixels.
 func (p *Pipeline) PictureSize(context.Context) (height, width int, err error) {
 	return p.about.Height, p.about.Wide, nil

@@ -24,6 +24,7 @@ type Model interface {
 	Width() int
 	Batch() int
 	LatentShape() [3]int
+	HasEncoder() bool
 	PictureSize(context.Context) (height, width int, err error)
 	SchedulerName(name string) string
 	SchedulerOptions() (map[string]any, error)
@@ -126,7 +127,7 @@ func (s *server) Open(ctx context.Context, q *enginev1.OpenRequest) (*enginev1.O
 }
 
 func describe(ctx context.Context, m Model) (a about, err error) {
-	a = about{Width: m.Width(), Batch: m.Batch(), Latents: m.LatentShape(), Scheduler: m.SchedulerName("")}
+	a = about{Width: m.Width(), Batch: m.Batch(), Latents: m.LatentShape(), Encoder: m.HasEncoder(), Scheduler: m.SchedulerName("")}
 	if a.Height, a.Wide, err = m.PictureSize(ctx); err != nil {
 		return a, err
 	}

@@ -36,7 +36,8 @@ type event struct {
 type about struct {
 	Width, Batch int
 	Latents      [3]int
-	Height, Wide int // of pictures
+	Encoder      bool // pictures can be given
+	Height, Wide int  // of pictures
 	Scheduler    string
 	Options      []byte // of the scheduler, JSON
 	Digest       string

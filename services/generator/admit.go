@@ -42,6 +42,9 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 	if err := fault.Join(c.Err(), derr); err != nil {
 		return runs.Plan{}, err
 	}
+	if decoding, err = checkInit(q.Init, decoding); err != nil {
+		return runs.Plan{}, err
+	}
 	gate, err := gateOf(q.Gate)
 	if err != nil {
 		return runs.Plan{}, err
@@ -82,7 +85,9 @@ func (s *Service) checkFields(q *generatorv1.RenderSetRequest) error {
 	most := s.cfg.Limits.PerClass
 	c.That(int(q.PerClass) <= most, "per_class", "%d; this server allows 1 to %d", q.PerClass, most)
 	decoding, _ := decodingOf(q.Rendering, s.cfg.Model) // CheckRenderSet tells what is wrong with it
-	return fault.Join(CheckRenderSet(q), c.Err(), s.cfg.Limits.check(decoding))
+	c.That(q.Init.GetPicture() == nil, "init.picture", "is for RenderOutliers; a set takes init.dataset")
+	_, err := checkInit(q.Init, decoding)
+	return fault.Join(CheckRenderSet(q), c.Err(), err, s.cfg.Limits.check(decoding))
 }
 
 // admit refuses what cannot work, before anything is queued: a taken id, a model that is not there, settings of the
@@ -98,11 +103,14 @@ func (s *Service) admit(ctx context.Context, q *generatorv1.RenderSetRequest, sp
 	if err := s.cfg.Limits.fits(ctx, model, d.Model); err != nil {
 		return err
 	}
+	if _, err := s.begin(ctx, q.Init, model, q.Classes); err != nil {
+		return err
+	}
 	for _, class := range space.Classes {
 		if !slices.Contains(q.Classes, class.Name) {
 			continue
 		}
-		if err := checkPrompt(model, d, class.Word); err != nil {
+		if err := checkPrompt(model, d, class.Word, make([]float32, model.Width())); err != nil {
 			return err
 		}
 		if q.Source == generatorv1.Source_SOURCE_WORDS {

@@ -48,9 +48,9 @@ type content struct {
 // keyOf tells apart everything that the bytes of pictures depend on.
 func keyOf(model string, d Decoding, batch int, work []Work) (key [sha256.Size]byte) {
 	h := sha256.New()
-	fmt.Fprintf(h, "2 %q %q %d %x %q %q %d %d\n", model, d.Model, d.Steps, d.Guidance, d.Scheduler, d.Prompt, d.Seed, batch)
+	fmt.Fprintf(h, "3 %q %#v %d\n", model, d, batch)
 	for _, w := range work {
-		fmt.Fprintf(h, "%q %d %d %q %t %x\n", w.Class, w.Label, w.Index, w.Word, w.Embedding != nil, w.Embedding)
+		fmt.Fprintf(h, "%q %d %d %q %t %x %x %x %#v\n", w.Class, w.Label, w.Index, w.Word, w.Embedding != nil, w.Embedding, sha256.Sum256(w.Init), w.Latents, d.of(w))
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -8,21 +8,24 @@ import (
 	"fmt"
 	"image"
 	"image/png"
-	"strings"
 
 	"github.com/dreamood/dreamood/internal/diffusion"
-	"github.com/dreamood/dreamood/internal/philox"
 	"github.com/dreamood/dreamood/internal/stage"
 )
 
-// Decoding says how embeddings become pictures; see Rendering in generator.proto. All is set.
+// Decoding says how embeddings become pictures; see Rendering in generator.proto. All is set, but of Prompt and Templates
+// one.
 type Decoding struct {
 	Model     string
 	Steps     int
 	Guidance  float64
 	Scheduler string
-	Prompt    string // with {} where the word stands
+	Prompt    string // with {} or {class} where the word stands
 	Seed      uint64
+	Negative  string
+	Templates []string // prompts, of which each picture draws one
+	Eta       float64
+	Strength  float64 // 0 where pictures begin with noise alone
 }
 
 // Work is one picture to render: an embedding in place of a word, or the word itself where Embedding is nil.
@@ -32,6 +35,10 @@ type Work struct {
 	Index     int
 	Word      string
 	Embedding []float32
+	Own       *Decoding // what a picture has otherwise than the others: prompts, guidance and seed; nil for nothing
+	Init      []uint8   // RGB of the picture to begin with, [H, W, 3]; nil for none
+	InitFile  string    // its file, for records
+	Latents   []float32 // initial noise, [C, h, w]; nil draws it
 }
 
 // Rendered is a picture.
@@ -53,15 +60,9 @@ func Render(ctx context.Context, p Pipeline, work []Work, d Decoding, report fun
 func decode(ctx context.Context, p Pipeline, work []Work, d Decoding, opts diffusion.Options) ([]Rendered, error) {
 	items := make([]diffusion.Item, len(work))
 	for i, w := range work {
-		items[i] = diffusion.Item{
-			Prompt: promptOf(d, w), Embedding: w.Embedding,
-			Key: philox.Key{Seed: d.Seed, Purpose: diffusion.NoisePurpose, Class: uint32(w.Label), Index: uint64(w.Index)},
-		}
-		if w.Embedding != nil {
-			items[i].Token = w.Word
-		}
+		items[i] = d.item(w)
 	}
-	opts.Steps, opts.Guidance, opts.Scheduler = d.Steps, d.Guidance, d.Scheduler
+	opts = d.options(opts)
 	pictures, err := p.Render(ctx, items, opts)
 	if err != nil {
 		return nil, err
@@ -76,8 +77,6 @@ func decode(ctx context.Context, p Pipeline, work []Work, d Decoding, opts diffu
 	encoded(int64(len(out)), 0)
 	return out, nil
 }
-
-func promptOf(d Decoding, w Work) string { return strings.ReplaceAll(d.Prompt, "{}", w.Word) }
 
 // encode makes the PNG file of a picture.
 func encode(p diffusion.Image) (Rendered, error) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -29,6 +28,7 @@ type job struct {
 	sampling *samplerv1.Sampling
 	source   generatorv1.Source
 	given    []*generatorv1.EmbeddingValues // in place of sampled ones
+	begin    *beginnings                    // what pictures begin with; nil: noise alone
 
 	turn    func(ctx context.Context, pictures int) (done func(rendered bool), err error) // before every batch; nil: at once
 	preview *previewing                                                                   // nil: none
@@ -74,7 +74,7 @@ func (j job) each(ctx context.Context, segments []segment, kept *progress, repor
 		}
 		for i, p := range pictures {
 			r := records[done+i]
-			if err := about.complete(r, p); err != nil {
+			if err := about.complete(r, p, batch[i]); err != nil {
 				return err
 			}
 			if err := yield(&generatorv1.Picture{Png: p.PNG, Record: r}); err != nil {
@@ -96,7 +96,9 @@ func (j job) embeddings(ctx context.Context, s segment) ([]Work, []*generatorv1.
 			File: fmt.Sprintf("%s/%06d.png", class.Name, index), Class: class.Name, Index: int32(index), Space: j.space.Name, Bank: j.space.Bank,
 			Word: class.Word, Embedding: embedding, Source: j.source, Label: proto.Int32(int32(s.label)),
 		}
-		work = append(work, Work{Class: class.Name, Label: s.label, Index: index, Word: class.Word, Embedding: embedding})
+		w := Work{Class: class.Name, Label: s.label, Index: index, Word: class.Word, Embedding: embedding}
+		w.Init, r.Init = j.begin.of(class.Name, index)
+		work = append(work, w)
 		records = append(records, r)
 		return r
 	}
@@ -104,6 +106,11 @@ func (j job) embeddings(ctx context.Context, s segment) ([]Work, []*generatorv1.
 	case j.given != nil:
 		for i, e := range j.given {
 			add(s.first+i, e.Values)
+			own, err := j.decoding.with(e.Rendering)
+			if err != nil {
+				return nil, nil, err
+			}
+			work[len(work)-1].Own = own
 		}
 	case j.source == generatorv1.Source_SOURCE_WORDS:
 		for i := range s.count {
@@ -156,14 +163,25 @@ func (j job) sample(ctx context.Context, class string, s segment) (*samplerv1.Sa
 	return boundary.Sampling, out, nil
 }
 
-// checkPrompt refuses a prompt in which the word is not one whole token, before anything is rendered.
-func checkPrompt(model Pipeline, d Decoding, word string) error {
-	item := diffusion.Item{Prompt: strings.ReplaceAll(d.Prompt, "{}", word), Token: word, Embedding: make([]float32, model.Width())}
-	if err := model.Check([]diffusion.Item{item}, diffusion.Options{Steps: d.Steps, Guidance: d.Guidance, Scheduler: d.Scheduler}); err != nil {
+// checkPrompt refuses settings that the model cannot follow, and a prompt in which the word's tokens do not stand, before
+// anything is rendered. embedding is one that takes the word's place.
+func checkPrompt(model Pipeline, d Decoding, word string, embedding []float32) error {
+	shared := d.options(diffusion.Options{})
+	shared.Strength = 0 // pictures to begin with come later
+	if err := model.Check(nil, shared); err != nil {
 		if passing(err) {
 			return err
 		}
-		return fault.Invalid("rendering.prompt", "%w", err)
+		return fault.Invalid("rendering.scheduler", "%w", err)
+	}
+	for _, prompt := range d.prompts(word) {
+		item := diffusion.Item{Prompt: prompt, Negative: d.Negative, Token: word, Embedding: embedding}
+		if err := model.Check([]diffusion.Item{item}, shared); err != nil {
+			if passing(err) {
+				return err
+			}
+			return fault.Invalid("rendering.prompt", "%w", err)
+		}
 	}
 	return nil
 }

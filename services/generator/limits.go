@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dreamood/dreamood/internal/fault"
 )
@@ -78,6 +79,9 @@ func (l Limits) check(d Decoding) error {
 	c.That(d.Steps <= l.Steps || d.Steps > maxSteps, "rendering.steps", "%d; this server allows at most %d", d.Steps, l.Steps)
 	c.That(!(d.Guidance > l.Guidance) || d.Guidance > maxGuidance, "rendering.guidance", "%g; this server allows at most %g", d.Guidance, l.Guidance)
 	c.That(len(d.Prompt) <= l.Prompt || len(d.Prompt) > maxPrompt, "rendering.prompt", "%d bytes; this server allows at most %d", len(d.Prompt), l.Prompt)
+	for i, t := range append(slices.Clone(d.Templates), d.Negative) {
+		c.That(len(t) <= l.Prompt || len(t) > maxPrompt, fmt.Sprintf("rendering.templates[%d] or rendering.negative_prompt", i), "%d bytes; this server allows at most %d", len(t), l.Prompt)
+	}
 	return c.Err()
 }
 

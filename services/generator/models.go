@@ -17,6 +17,7 @@ type Pipeline interface {
 	Width() int // of a token embedding
 	Batch() int // pictures that are rendered together
 	LatentShape() [3]int
+	HasEncoder() bool // so that pictures can be given
 	PictureSize(context.Context) (height, width int, err error)
 	SchedulerName(name string) string
 	Digest() (string, error)

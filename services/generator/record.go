@@ -15,37 +15,41 @@ type provenance struct {
 	digest    string
 	parts     map[string]string
 	scheduler *structpb.Struct
-	rendering func() *generatorv1.Rendering
+	rendering func(Work) *generatorv1.Rendering
 	version   string
 	tokens    func(prompt string) ([]int32, error)
 }
 
-func (j job) provenance() (a provenance, err error) {
-	if a.digest, err = j.model.Digest(); err != nil {
+func (j job) provenance() (provenance, error) {
+	return provenanceOf(j.model, j.decoding, j.service.cfg.Version)
+}
+
+func provenanceOf(model Pipeline, d Decoding, version string) (a provenance, err error) {
+	if a.digest, err = model.Digest(); err != nil {
 		return a, err
 	}
-	if a.parts, err = j.model.PartDigests(); err != nil {
+	if a.parts, err = model.PartDigests(); err != nil {
 		return a, err
 	}
-	options, err := j.model.SchedulerOptions()
+	options, err := model.SchedulerOptions()
 	if err != nil {
 		return a, err
 	}
 	if a.scheduler, err = structpb.NewStruct(options); err != nil {
 		return a, fmt.Errorf("options of the scheduler: %w", err)
 	}
-	a.rendering = func() *generatorv1.Rendering {
-		m := j.decoding.message()
-		m.Scheduler = j.model.SchedulerName(j.decoding.Scheduler)
+	a.rendering = func(w Work) *generatorv1.Rendering {
+		m := d.of(w).message()
+		m.Scheduler = model.SchedulerName(d.Scheduler)
 		return m
 	}
-	a.version = j.service.cfg.Version
-	known := map[string][]int32{} // prompts of a job differ by the class's word alone
+	a.version = version
+	known := map[string][]int32{} // a job has few prompts
 	a.tokens = func(prompt string) ([]int32, error) {
 		if ids, ok := known[prompt]; ok {
 			return ids, nil
 		}
-		ids, err := j.model.Tokens(prompt)
+		ids, err := model.Tokens(prompt)
 		if err != nil {
 			return nil, err
 		}
@@ -58,10 +62,10 @@ func (j job) provenance() (a provenance, err error) {
 }
 
 // complete writes into the record of a picture how it was rendered and what came of it.
-func (a provenance) complete(r *generatorv1.PictureRecord, p Rendered) (err error) {
+func (a provenance) complete(r *generatorv1.PictureRecord, p Rendered, w Work) (err error) {
 	r.Sha256, r.PixelsSha256, r.Prompt = p.SHA256, p.Pixels, p.Prompt
 	r.ModelDigest, r.ModelParts, r.SchedulerOptions = a.digest, a.parts, a.scheduler
-	r.Rendering, r.Version = a.rendering(), a.version
+	r.Rendering, r.Version = a.rendering(w), a.version
 	r.TokenIds, err = a.tokens(p.Prompt)
 	return err
 }
@@ -85,7 +89,13 @@ func Replay(ctx context.Context, model Pipeline, records []*generatorv1.PictureR
 		if r.Source != generatorv1.Source_SOURCE_WORDS {
 			w.Embedding = r.Embedding
 		}
-		if got := promptOf(d, w); got != r.Prompt {
+		if r.Init != nil {
+			return nil, fault.New(fault.FailedPrecondition, "%s began with the picture %q, which its record does not hold: render it again with that picture", r.File, r.Init.File)
+		}
+		if r.LatentsSha256 != "" {
+			return nil, fault.New(fault.FailedPrecondition, "%s began with noise that was given, which its record does not hold: render it again with those latents", r.File)
+		}
+		if got := d.prompt(w); got != r.Prompt {
 			return nil, fmt.Errorf("%s: its prompt is %q, its settings give %q: the record was changed", r.File, r.Prompt, got)
 		}
 		work = append(work, w)

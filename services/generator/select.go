@@ -69,7 +69,7 @@ func (s *selection) choose(ctx context.Context, b block, k, want int, known *see
 			if reason == "" && known.duplicate(m.Hash) {
 				reason = refusedDuplicate
 			}
-			if err := s.about.complete(records[i], pictures[i]); err != nil {
+			if err := s.about.complete(records[i], pictures[i], Work{}); err != nil {
 				return t, err
 			}
 			records[i].Judgement = m.judgement(reason)
@@ -124,7 +124,7 @@ func (s *selection) apart(ctx context.Context, work []Work) ([]Rendered, error) 
 		one, err := s.batch(ctx, work[i:i+1], diffusion.Options{})
 		switch {
 		case errors.Is(err, diffusion.ErrNotFinite):
-			out[i] = Rendered{Prompt: promptOf(s.decoding, work[i])}
+			out[i] = Rendered{Prompt: s.decoding.prompt(work[i])}
 		case err != nil:
 			return nil, err
 		default:

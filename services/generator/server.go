@@ -56,11 +56,20 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 	c.That(given <= most, "embeddings", "%d; this server allows at most %d", given, most)
 	c.That(q.Offset >= 0, "offset", "%d; want 0 or more", q.Offset)
 	for i, e := range q.Embeddings {
-		c.That(len(e.Values) == int(space.Dimension), fmt.Sprintf("embeddings[%d]", i), "has %d values; want %d", len(e.Values), space.Dimension)
+		n, d := len(e.Values), int(space.Dimension)
+		c.That(n > 0 && n%d == 0, fmt.Sprintf("embeddings[%d]", i), "has %d values; want %d for each token of the class's word", n, d)
 	}
 	decoding, derr := decodingOf(q.Rendering, cmp.Or(space.Model, s.cfg.Model))
 	watch, perr := previewingOf(q)
-	if err := fault.Join(c.Err(), derr, perr, s.cfg.Limits.check(decoding)); err != nil {
+	decoding, ierr := checkInit(q.Init, decoding)
+	owns := make([]*Decoding, max(1, given))
+	for i, e := range q.Embeddings {
+		var oerr error
+		if owns[i], oerr = decoding.with(e.Rendering); oerr != nil {
+			c.Add(fmt.Sprintf("embeddings[%d].rendering", i), "%v", oerr)
+		}
+	}
+	if err := fault.Join(c.Err(), derr, perr, ierr, s.cfg.Limits.check(decoding)); err != nil {
 		return err
 	}
 	model, err := s.model(space, decoding)
@@ -70,10 +79,14 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 	if err := s.cfg.Limits.fits(ctx, model, decoding.Model); err != nil {
 		return err
 	}
-	if err := checkPrompt(model, decoding, space.Classes[label].Word); err != nil {
+	if err := s.checkPrompts(model, decoding, space.Classes[label].Word, q.Embeddings, owns); err != nil {
 		return err
 	}
-	j := job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source)}
+	begin, err := s.begin(ctx, q.Init, model, []string{q.Class})
+	if err != nil {
+		return err
+	}
+	j := job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source), begin: begin}
 	n := int(q.Count)
 	if given > 0 {
 		n, j.given = given, q.Embeddings
@@ -84,6 +97,23 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 	}
 	defer t.leave()
 	return j.live(ctx, t, label, int(q.Offset), n, watch, stream.Send)
+}
+
+// checkPrompts refuses prompts that do not hold the word, those of single embeddings too.
+func (s *Service) checkPrompts(model Pipeline, d Decoding, word string, given []*generatorv1.EmbeddingValues, owns []*Decoding) error {
+	if len(given) == 0 {
+		return checkPrompt(model, d, word, make([]float32, model.Width()))
+	}
+	for i, e := range given {
+		own := d
+		if owns[i] != nil {
+			own = *owns[i]
+		}
+		if err := fault.Join(s.cfg.Limits.check(own), checkPrompt(model, own, word, e.Values)); err != nil {
+			return fmt.Errorf("embeddings[%d]: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // RenderSet checks the request and queues it in shards.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dreamood/dreamood/internal/artifact"
 	"github.com/dreamood/dreamood/internal/catalog"
+	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
@@ -31,6 +32,7 @@ type Deps struct {
 	Runs     *runs.Service
 	Catalog  *catalog.Catalog
 	Blobs    artifact.Store
+	Datasets dataset.Roots // where pictures to begin with may lie
 	Embedder embedderv1.EmbedderServiceClient
 	Sampler  samplerv1.SamplerServiceClient
 	Trainer  trainerv1.TrainerServiceClient   // of the detectors of gates; nil: there are none

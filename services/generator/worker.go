@@ -87,7 +87,11 @@ func (s *Service) work(ctx context.Context, t *runs.Task) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source)}
+	begin, err := s.begin(ctx, q.Init, model, q.Classes)
+	if err != nil {
+		return nil, err
+	}
+	j := job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source), begin: begin}
 	if gate, err := gateOf(q.Gate); err != nil {
 		return nil, runs.Drop(err)
 	} else if gate != nil {
@@ -194,7 +198,11 @@ func (s *Service) finishGated(ctx context.Context, run runs.Run, q *generatorv1.
 			return job{}, runs.Drop(err)
 		}
 		model, err := s.model(space, decoding)
-		return job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source)}, err
+		if err != nil {
+			return job{}, err
+		}
+		begin, err := s.begin(ctx, q.Init, model, q.Classes)
+		return job{service: s, space: space, model: model, decoding: decoding, sampling: q.Sampling, source: sourceOf(q.Source), begin: begin}, err
 	})
 }
 

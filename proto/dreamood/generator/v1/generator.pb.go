@@ -143,12 +143,23 @@ type Rendering struct {
 	Steps int32 `protobuf:"varint,2,opt,name=steps,proto3" json:"steps,omitempty"`
 	// Guidance scale, 1 (none) to 30; default 3.
 	Guidance float64 `protobuf:"fixed64,3,opt,name=guidance,proto3" json:"guidance,omitempty"`
-	// `ddim`, `pndm` or `plms`; empty means the model's own. In records and sets it is always named.
+	// `ddim`, `pndm`, `plms`, `euler`, `euler-karras`, `euler-ancestral`, `dpmpp` (DPM-Solver++ 2M), `dpmpp-karras` or `lcm`;
+	// empty means the model's own. In records and sets it is always named. Its options are those of the model's
+	// scheduler_config.json; one that is not supported is INVALID_ARGUMENT.
 	Scheduler string `protobuf:"bytes,4,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
-	// Prompt with `{}` where the class's word stands; default `A high-quality image of the {}`.
+	// Prompt with `{}` or `{class}` where the class's word stands; default `A high-quality image of the {}`.
 	Prompt string `protobuf:"bytes,5,opt,name=prompt,proto3" json:"prompt,omitempty"`
-	// Seed of the initial noise; default 1. The noise of a picture depends on (seed, class, index) alone.
-	Seed          uint64 `protobuf:"varint,6,opt,name=seed,proto3" json:"seed,omitempty"`
+	// Seed of all noise; default 1. The noise of a picture depends on (seed, class, index) and the step alone.
+	Seed uint64 `protobuf:"varint,6,opt,name=seed,proto3" json:"seed,omitempty"`
+	// What guidance leads away from; default nothing. Counts only with a guidance above 1.
+	NegativePrompt string `protobuf:"bytes,7,opt,name=negative_prompt,json=negativePrompt,proto3" json:"negative_prompt,omitempty"`
+	// Prompts as `prompt`, at most 64, of which every picture takes one: drawn by (seed, class, index). Not beside `prompt`.
+	Templates []string `protobuf:"bytes,8,rep,name=templates,proto3" json:"templates,omitempty"`
+	// η of ddim, 0 (default: no noise is added) to 1 (DDPM). 0 for all other schedulers.
+	Eta float64 `protobuf:"fixed64,9,opt,name=eta,proto3" json:"eta,omitempty"`
+	// How much of a picture to begin with (`init`) is drawn anew, above 0 to 1; default 0.8. The last strength · steps of
+	// the schedule are taken. Must be 0 without such a picture.
+	Strength      float64 `protobuf:"fixed64,10,opt,name=strength,proto3" json:"strength,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -225,6 +236,185 @@ func (x *Rendering) GetSeed() uint64 {
 	return 0
 }
 
+func (x *Rendering) GetNegativePrompt() string {
+	if x != nil {
+		return x.NegativePrompt
+	}
+	return ""
+}
+
+func (x *Rendering) GetTemplates() []string {
+	if x != nil {
+		return x.Templates
+	}
+	return nil
+}
+
+func (x *Rendering) GetEta() float64 {
+	if x != nil {
+		return x.Eta
+	}
+	return 0
+}
+
+func (x *Rendering) GetStrength() float64 {
+	if x != nil {
+		return x.Strength
+	}
+	return 0
+}
+
+// Init is a picture to begin with, in place of noise alone: outliers near a given picture. The model needs a VAE encoder.
+// Pictures are PNG, JPEG or WebP; they are cropped to the middle and resized to the model's size.
+type Init struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to From:
+	//
+	//	*Init_Picture
+	//	*Init_Dataset
+	From          isInit_From `protobuf_oneof:"from"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Init) Reset() {
+	*x = Init{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Init) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Init) ProtoMessage() {}
+
+func (x *Init) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Init.ProtoReflect.Descriptor instead.
+func (*Init) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Init) GetFrom() isInit_From {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Init) GetPicture() []byte {
+	if x != nil {
+		if x, ok := x.From.(*Init_Picture); ok {
+			return x.Picture
+		}
+	}
+	return nil
+}
+
+func (x *Init) GetDataset() string {
+	if x != nil {
+		if x, ok := x.From.(*Init_Dataset); ok {
+			return x.Dataset
+		}
+	}
+	return ""
+}
+
+type isInit_From interface {
+	isInit_From()
+}
+
+type Init_Picture struct {
+	// An encoded picture, at most 16 MiB.
+	Picture []byte `protobuf:"bytes,1,opt,name=picture,proto3,oneof"`
+}
+
+type Init_Dataset struct {
+	// Path of a labelled dataset on the server, as TrainSpace takes it: ID pictures. Index i of a class begins with the
+	// picture number i of the class of that name, modulo their number, in the order of their names.
+	Dataset string `protobuf:"bytes,2,opt,name=dataset,proto3,oneof"`
+}
+
+func (*Init_Picture) isInit_From() {}
+
+func (*Init_Dataset) isInit_From() {}
+
+// InitRecord says what a picture began with.
+type InitRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path of the dataset; empty where the picture came with the request.
+	Dataset string `protobuf:"bytes,1,opt,name=dataset,proto3" json:"dataset,omitempty"`
+	// File of the picture inside the dataset.
+	File string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	// sha256 of the pixels, [height, width, 3] bytes after cropping and resizing, hex.
+	PixelsSha256  string `protobuf:"bytes,3,opt,name=pixels_sha256,json=pixelsSha256,proto3" json:"pixels_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InitRecord) Reset() {
+	*x = InitRecord{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InitRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InitRecord) ProtoMessage() {}
+
+func (x *InitRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InitRecord.ProtoReflect.Descriptor instead.
+func (*InitRecord) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *InitRecord) GetDataset() string {
+	if x != nil {
+		return x.Dataset
+	}
+	return ""
+}
+
+func (x *InitRecord) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *InitRecord) GetPixelsSha256() string {
+	if x != nil {
+		return x.PixelsSha256
+	}
+	return ""
+}
+
 // RenderOutliersRequest asks for pictures.
 type RenderOutliersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -249,13 +439,15 @@ type RenderOutliersRequest struct {
 	PreviewEvery int32 `protobuf:"varint,9,opt,name=preview_every,json=previewEvery,proto3" json:"preview_every,omitempty"`
 	// How previews are made.
 	PreviewMethod PreviewMethod `protobuf:"varint,10,opt,name=preview_method,json=previewMethod,proto3,enum=dreamood.generator.v1.PreviewMethod" json:"preview_method,omitempty"`
+	// What the pictures begin with; absent means noise alone.
+	Init          *Init `protobuf:"bytes,11,opt,name=init,proto3" json:"init,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RenderOutliersRequest) Reset() {
 	*x = RenderOutliersRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[1]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -267,7 +459,7 @@ func (x *RenderOutliersRequest) String() string {
 func (*RenderOutliersRequest) ProtoMessage() {}
 
 func (x *RenderOutliersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[1]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -280,7 +472,7 @@ func (x *RenderOutliersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderOutliersRequest.ProtoReflect.Descriptor instead.
 func (*RenderOutliersRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{1}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RenderOutliersRequest) GetSpace() string {
@@ -353,18 +545,28 @@ func (x *RenderOutliersRequest) GetPreviewMethod() PreviewMethod {
 	return PreviewMethod_PREVIEW_METHOD_UNSPECIFIED
 }
 
+func (x *RenderOutliersRequest) GetInit() *Init {
+	if x != nil {
+		return x.Init
+	}
+	return nil
+}
+
 // EmbeddingValues is an embedding handed in by the client.
 type EmbeddingValues struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// [D], as it shall stand in the token-embedding table.
-	Values        []float32 `protobuf:"fixed32,1,rep,packed,name=values,proto3" json:"values,omitempty"`
+	// [D], as it shall stand in the token-embedding table; for a word of n tokens [n·D], row after row.
+	Values []float32 `protobuf:"fixed32,1,rep,packed,name=values,proto3" json:"values,omitempty"`
+	// What this picture has otherwise than the others: `guidance`, `prompt` or `templates`, `negative_prompt`, `seed`. The
+	// other settings hold for a whole request and must not be set here. Pictures of different settings share batches.
+	Rendering     *Rendering `protobuf:"bytes,2,opt,name=rendering,proto3" json:"rendering,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EmbeddingValues) Reset() {
 	*x = EmbeddingValues{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[2]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +578,7 @@ func (x *EmbeddingValues) String() string {
 func (*EmbeddingValues) ProtoMessage() {}
 
 func (x *EmbeddingValues) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[2]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,12 +591,19 @@ func (x *EmbeddingValues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmbeddingValues.ProtoReflect.Descriptor instead.
 func (*EmbeddingValues) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{2}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EmbeddingValues) GetValues() []float32 {
 	if x != nil {
 		return x.Values
+	}
+	return nil
+}
+
+func (x *EmbeddingValues) GetRendering() *Rendering {
+	if x != nil {
+		return x.Rendering
 	}
 	return nil
 }
@@ -412,7 +621,7 @@ type RenderOutliersResponse struct {
 
 func (x *RenderOutliersResponse) Reset() {
 	*x = RenderOutliersResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[3]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +633,7 @@ func (x *RenderOutliersResponse) String() string {
 func (*RenderOutliersResponse) ProtoMessage() {}
 
 func (x *RenderOutliersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[3]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +646,7 @@ func (x *RenderOutliersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderOutliersResponse.ProtoReflect.Descriptor instead.
 func (*RenderOutliersResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{3}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RenderOutliersResponse) GetPicture() *Picture {
@@ -474,7 +683,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[4]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +695,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[4]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +708,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{4}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Preview) GetPng() []byte {
@@ -550,7 +759,7 @@ type Picture struct {
 
 func (x *Picture) Reset() {
 	*x = Picture{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[5]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +771,7 @@ func (x *Picture) String() string {
 func (*Picture) ProtoMessage() {}
 
 func (x *Picture) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[5]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +784,7 @@ func (x *Picture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Picture.ProtoReflect.Descriptor instead.
 func (*Picture) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{5}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Picture) GetPng() []byte {
@@ -616,7 +825,7 @@ type PictureRecord struct {
 	Word string `protobuf:"bytes,9,opt,name=word,proto3" json:"word,omitempty"`
 	// sha256 over the model's files, hex.
 	ModelDigest string `protobuf:"bytes,10,opt,name=model_digest,json=modelDigest,proto3" json:"model_digest,omitempty"`
-	// The embedding that was decoded, [D].
+	// The embedding that was decoded, [D], or [n·D] for a word of n tokens.
 	Embedding []float32 `protobuf:"fixed32,11,rep,packed,name=embedding,proto3" json:"embedding,omitempty"`
 	// Distance (squared L2) of the embedding to its K-th ID neighbour.
 	KthDistance float32 `protobuf:"fixed32,12,opt,name=kth_distance,json=kthDistance,proto3" json:"kth_distance,omitempty"`
@@ -644,14 +853,19 @@ type PictureRecord struct {
 	// What the gate found; absent where there was none.
 	Judgement *Judgement `protobuf:"bytes,22,opt,name=judgement,proto3" json:"judgement,omitempty"`
 	// Number of the shard of the set that the picture lies in, from 0. Only in StreamSet.
-	Shard         *int32 `protobuf:"varint,23,opt,name=shard,proto3,oneof" json:"shard,omitempty"`
+	Shard *int32 `protobuf:"varint,23,opt,name=shard,proto3,oneof" json:"shard,omitempty"`
+	// What it began with; absent means noise alone.
+	Init *InitRecord `protobuf:"bytes,24,opt,name=init,proto3" json:"init,omitempty"`
+	// sha256, hex, of initial noise that was given in place of drawn one, as float32 in little-endian order: the picture can
+	// only be rendered again with it. Empty where it was drawn.
+	LatentsSha256 string `protobuf:"bytes,25,opt,name=latents_sha256,json=latentsSha256,proto3" json:"latents_sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PictureRecord) Reset() {
 	*x = PictureRecord{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +877,7 @@ func (x *PictureRecord) String() string {
 func (*PictureRecord) ProtoMessage() {}
 
 func (x *PictureRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[6]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +890,7 @@ func (x *PictureRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PictureRecord.ProtoReflect.Descriptor instead.
 func (*PictureRecord) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{6}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PictureRecord) GetFile() string {
@@ -840,6 +1054,20 @@ func (x *PictureRecord) GetShard() int32 {
 	return 0
 }
 
+func (x *PictureRecord) GetInit() *InitRecord {
+	if x != nil {
+		return x.Init
+	}
+	return nil
+}
+
+func (x *PictureRecord) GetLatentsSha256() string {
+	if x != nil {
+		return x.LatentsSha256
+	}
+	return ""
+}
+
 // Gate says which pictures a set takes. Every picture is measured; those that fail a filter are replaced by others of the
 // same class until the wanted number is reached or the limit is.
 type Gate struct {
@@ -873,7 +1101,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1113,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[7]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1126,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{7}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Gate) GetDetector() string {
@@ -992,7 +1220,7 @@ type Judgement struct {
 
 func (x *Judgement) Reset() {
 	*x = Judgement{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1232,7 @@ func (x *Judgement) String() string {
 func (*Judgement) ProtoMessage() {}
 
 func (x *Judgement) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[8]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1245,7 @@ func (x *Judgement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Judgement.ProtoReflect.Descriptor instead.
 func (*Judgement) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{8}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Judgement) GetClass() string {
@@ -1104,7 +1332,7 @@ type ClassYield struct {
 
 func (x *ClassYield) Reset() {
 	*x = ClassYield{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1344,7 @@ func (x *ClassYield) String() string {
 func (*ClassYield) ProtoMessage() {}
 
 func (x *ClassYield) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[9]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1357,7 @@ func (x *ClassYield) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassYield.ProtoReflect.Descriptor instead.
 func (*ClassYield) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{9}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ClassYield) GetClass() string {
@@ -1201,7 +1429,7 @@ type Estimate struct {
 
 func (x *Estimate) Reset() {
 	*x = Estimate{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1441,7 @@ func (x *Estimate) String() string {
 func (*Estimate) ProtoMessage() {}
 
 func (x *Estimate) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[10]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1454,7 @@ func (x *Estimate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Estimate.ProtoReflect.Descriptor instead.
 func (*Estimate) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{10}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Estimate) GetPictures() int64 {
@@ -1316,14 +1544,16 @@ type RenderSetRequest struct {
 	// Which pictures are taken; absent takes all.
 	Gate *Gate `protobuf:"bytes,10,opt,name=gate,proto3" json:"gate,omitempty"`
 	// Check the request and estimate its cost, and start nothing.
-	ValidateOnly  bool `protobuf:"varint,11,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	ValidateOnly bool `protobuf:"varint,11,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// What the pictures begin with: a dataset. A single picture is for RenderOutliers. Absent means noise alone.
+	Init          *Init `protobuf:"bytes,12,opt,name=init,proto3" json:"init,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RenderSetRequest) Reset() {
 	*x = RenderSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1565,7 @@ func (x *RenderSetRequest) String() string {
 func (*RenderSetRequest) ProtoMessage() {}
 
 func (x *RenderSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[11]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1578,7 @@ func (x *RenderSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderSetRequest.ProtoReflect.Descriptor instead.
 func (*RenderSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{11}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RenderSetRequest) GetSetId() string {
@@ -1428,6 +1658,13 @@ func (x *RenderSetRequest) GetValidateOnly() bool {
 	return false
 }
 
+func (x *RenderSetRequest) GetInit() *Init {
+	if x != nil {
+		return x.Init
+	}
+	return nil
+}
+
 // RenderSetResponse names the run.
 type RenderSetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1441,7 +1678,7 @@ type RenderSetResponse struct {
 
 func (x *RenderSetResponse) Reset() {
 	*x = RenderSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1690,7 @@ func (x *RenderSetResponse) String() string {
 func (*RenderSetResponse) ProtoMessage() {}
 
 func (x *RenderSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[12]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1703,7 @@ func (x *RenderSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenderSetResponse.ProtoReflect.Descriptor instead.
 func (*RenderSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{12}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RenderSetResponse) GetRun() *v11.Run {
@@ -1525,7 +1762,7 @@ type Set struct {
 
 func (x *Set) Reset() {
 	*x = Set{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1774,7 @@ func (x *Set) String() string {
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[13]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1787,7 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Set.ProtoReflect.Descriptor instead.
 func (*Set) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{13}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Set) GetName() string {
@@ -1676,7 +1913,7 @@ type GetSetRequest struct {
 
 func (x *GetSetRequest) Reset() {
 	*x = GetSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1925,7 @@ func (x *GetSetRequest) String() string {
 func (*GetSetRequest) ProtoMessage() {}
 
 func (x *GetSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[14]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1938,7 @@ func (x *GetSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSetRequest.ProtoReflect.Descriptor instead.
 func (*GetSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{14}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetSetRequest) GetName() string {
@@ -1722,7 +1959,7 @@ type GetSetResponse struct {
 
 func (x *GetSetResponse) Reset() {
 	*x = GetSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1971,7 @@ func (x *GetSetResponse) String() string {
 func (*GetSetResponse) ProtoMessage() {}
 
 func (x *GetSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[15]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1984,7 @@ func (x *GetSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSetResponse.ProtoReflect.Descriptor instead.
 func (*GetSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{15}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetSetResponse) GetSet() *Set {
@@ -1770,7 +2007,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +2019,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[16]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +2032,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{16}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListSetsRequest) GetPageSize() int32 {
@@ -1825,7 +2062,7 @@ type ListSetsResponse struct {
 
 func (x *ListSetsResponse) Reset() {
 	*x = ListSetsResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +2074,7 @@ func (x *ListSetsResponse) String() string {
 func (*ListSetsResponse) ProtoMessage() {}
 
 func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[17]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +2087,7 @@ func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsResponse.ProtoReflect.Descriptor instead.
 func (*ListSetsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{17}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListSetsResponse) GetSets() []*Set {
@@ -1878,7 +2115,7 @@ type DeleteSetRequest struct {
 
 func (x *DeleteSetRequest) Reset() {
 	*x = DeleteSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2127,7 @@ func (x *DeleteSetRequest) String() string {
 func (*DeleteSetRequest) ProtoMessage() {}
 
 func (x *DeleteSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[18]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2140,7 @@ func (x *DeleteSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSetRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{18}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteSetRequest) GetName() string {
@@ -1922,7 +2159,7 @@ type DeleteSetResponse struct {
 
 func (x *DeleteSetResponse) Reset() {
 	*x = DeleteSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2171,7 @@ func (x *DeleteSetResponse) String() string {
 func (*DeleteSetResponse) ProtoMessage() {}
 
 func (x *DeleteSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[19]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2184,7 @@ func (x *DeleteSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSetResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{19}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{21}
 }
 
 // StreamSetRequest selects pictures of a set.
@@ -1965,7 +2202,7 @@ type StreamSetRequest struct {
 
 func (x *StreamSetRequest) Reset() {
 	*x = StreamSetRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2214,7 @@ func (x *StreamSetRequest) String() string {
 func (*StreamSetRequest) ProtoMessage() {}
 
 func (x *StreamSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[20]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2227,7 @@ func (x *StreamSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSetRequest.ProtoReflect.Descriptor instead.
 func (*StreamSetRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{20}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StreamSetRequest) GetName() string {
@@ -2025,7 +2262,7 @@ type StreamSetResponse struct {
 
 func (x *StreamSetResponse) Reset() {
 	*x = StreamSetResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2274,7 @@ func (x *StreamSetResponse) String() string {
 func (*StreamSetResponse) ProtoMessage() {}
 
 func (x *StreamSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[21]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2287,7 @@ func (x *StreamSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSetResponse.ProtoReflect.Descriptor instead.
 func (*StreamSetResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{21}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StreamSetResponse) GetPicture() *Picture {
@@ -2069,7 +2306,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2318,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[22]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2331,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{22}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{24}
 }
 
 // ListModelsResponse holds the models.
@@ -2108,7 +2345,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2357,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[23]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2370,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{23}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -2162,7 +2399,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[24]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2411,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[24]
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2424,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{24}
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Model) GetName() string {
@@ -2229,14 +2466,28 @@ var File_dreamood_generator_v1_generator_proto protoreflect.FileDescriptor
 
 const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\n" +
-	"%dreamood/generator/v1/generator.proto\x12\x15dreamood.generator.v1\x1a\x19dreamood/run/v1/run.proto\x1a!dreamood/sampler/v1/sampler.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x01\n" +
+	"%dreamood/generator/v1/generator.proto\x12\x15dreamood.generator.v1\x1a\x19dreamood/run/v1/run.proto\x1a!dreamood/sampler/v1/sampler.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x02\n" +
 	"\tRendering\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
 	"\x05steps\x18\x02 \x01(\x05R\x05steps\x12\x1a\n" +
 	"\bguidance\x18\x03 \x01(\x01R\bguidance\x12\x1c\n" +
 	"\tscheduler\x18\x04 \x01(\tR\tscheduler\x12\x16\n" +
 	"\x06prompt\x18\x05 \x01(\tR\x06prompt\x12\x12\n" +
-	"\x04seed\x18\x06 \x01(\x04R\x04seed\"\xdd\x03\n" +
+	"\x04seed\x18\x06 \x01(\x04R\x04seed\x12'\n" +
+	"\x0fnegative_prompt\x18\a \x01(\tR\x0enegativePrompt\x12\x1c\n" +
+	"\ttemplates\x18\b \x03(\tR\ttemplates\x12\x10\n" +
+	"\x03eta\x18\t \x01(\x01R\x03eta\x12\x1a\n" +
+	"\bstrength\x18\n" +
+	" \x01(\x01R\bstrength\"F\n" +
+	"\x04Init\x12\x1a\n" +
+	"\apicture\x18\x01 \x01(\fH\x00R\apicture\x12\x1a\n" +
+	"\adataset\x18\x02 \x01(\tH\x00R\adatasetB\x06\n" +
+	"\x04from\"_\n" +
+	"\n" +
+	"InitRecord\x12\x18\n" +
+	"\adataset\x18\x01 \x01(\tR\adataset\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12#\n" +
+	"\rpixels_sha256\x18\x03 \x01(\tR\fpixelsSha256\"\x8e\x04\n" +
 	"\x15RenderOutliersRequest\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\tR\x05space\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -2250,9 +2501,11 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\x06source\x18\b \x01(\x0e2\x1d.dreamood.generator.v1.SourceR\x06source\x12#\n" +
 	"\rpreview_every\x18\t \x01(\x05R\fpreviewEvery\x12K\n" +
 	"\x0epreview_method\x18\n" +
-	" \x01(\x0e2$.dreamood.generator.v1.PreviewMethodR\rpreviewMethod\")\n" +
+	" \x01(\x0e2$.dreamood.generator.v1.PreviewMethodR\rpreviewMethod\x12/\n" +
+	"\x04init\x18\v \x01(\v2\x1b.dreamood.generator.v1.InitR\x04init\"i\n" +
 	"\x0fEmbeddingValues\x12\x16\n" +
-	"\x06values\x18\x01 \x03(\x02R\x06values\"\x8c\x01\n" +
+	"\x06values\x18\x01 \x03(\x02R\x06values\x12>\n" +
+	"\trendering\x18\x02 \x01(\v2 .dreamood.generator.v1.RenderingR\trendering\"\x8c\x01\n" +
 	"\x16RenderOutliersResponse\x128\n" +
 	"\apicture\x18\x01 \x01(\v2\x1e.dreamood.generator.v1.PictureR\apicture\x128\n" +
 	"\apreview\x18\x02 \x01(\v2\x1e.dreamood.generator.v1.PreviewR\apreview\"q\n" +
@@ -2264,7 +2517,7 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\x05steps\x18\x05 \x01(\x05R\x05steps\"Y\n" +
 	"\aPicture\x12\x10\n" +
 	"\x03png\x18\x01 \x01(\fR\x03png\x12<\n" +
-	"\x06record\x18\x02 \x01(\v2$.dreamood.generator.v1.PictureRecordR\x06record\"\xba\a\n" +
+	"\x06record\x18\x02 \x01(\v2$.dreamood.generator.v1.PictureRecordR\x06record\"\x98\b\n" +
 	"\rPictureRecord\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -2290,7 +2543,9 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\rpixels_sha256\x18\x14 \x01(\tR\fpixelsSha256\x12\x18\n" +
 	"\aversion\x18\x15 \x01(\tR\aversion\x12>\n" +
 	"\tjudgement\x18\x16 \x01(\v2 .dreamood.generator.v1.JudgementR\tjudgement\x12\x19\n" +
-	"\x05shard\x18\x17 \x01(\x05H\x01R\x05shard\x88\x01\x01\x1a=\n" +
+	"\x05shard\x18\x17 \x01(\x05H\x01R\x05shard\x88\x01\x01\x125\n" +
+	"\x04init\x18\x18 \x01(\v2!.dreamood.generator.v1.InitRecordR\x04init\x12%\n" +
+	"\x0elatents_sha256\x18\x19 \x01(\tR\rlatentsSha256\x1a=\n" +
 	"\x0fModelPartsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
@@ -2342,7 +2597,7 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\n" +
 	"free_bytes\x18\b \x01(\x03H\x00R\tfreeBytes\x88\x01\x01\x12\x14\n" +
 	"\x05basis\x18\t \x01(\tR\x05basisB\r\n" +
-	"\v_free_bytes\"\xd4\x03\n" +
+	"\v_free_bytes\"\x85\x04\n" +
 	"\x10RenderSetRequest\x12\x15\n" +
 	"\x06set_id\x18\x01 \x01(\tR\x05setId\x12\x14\n" +
 	"\x05space\x18\x02 \x01(\tR\x05space\x12\x18\n" +
@@ -2356,7 +2611,8 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\aoptions\x18\t \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\x12/\n" +
 	"\x04gate\x18\n" +
 	" \x01(\v2\x1b.dreamood.generator.v1.GateR\x04gate\x12#\n" +
-	"\rvalidate_only\x18\v \x01(\bR\fvalidateOnly\"x\n" +
+	"\rvalidate_only\x18\v \x01(\bR\fvalidateOnly\x12/\n" +
+	"\x04init\x18\f \x01(\v2\x1b.dreamood.generator.v1.InitR\x04init\"x\n" +
 	"\x11RenderSetResponse\x12&\n" +
 	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\x12;\n" +
 	"\bestimate\x18\x02 \x01(\v2\x1f.dreamood.generator.v1.EstimateR\bestimate\"\xe7\x04\n" +
@@ -2439,98 +2695,104 @@ func file_dreamood_generator_v1_generator_proto_rawDescGZIP() []byte {
 }
 
 var file_dreamood_generator_v1_generator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_dreamood_generator_v1_generator_proto_goTypes = []any{
 	(Source)(0),                    // 0: dreamood.generator.v1.Source
 	(PreviewMethod)(0),             // 1: dreamood.generator.v1.PreviewMethod
 	(*Rendering)(nil),              // 2: dreamood.generator.v1.Rendering
-	(*RenderOutliersRequest)(nil),  // 3: dreamood.generator.v1.RenderOutliersRequest
-	(*EmbeddingValues)(nil),        // 4: dreamood.generator.v1.EmbeddingValues
-	(*RenderOutliersResponse)(nil), // 5: dreamood.generator.v1.RenderOutliersResponse
-	(*Preview)(nil),                // 6: dreamood.generator.v1.Preview
-	(*Picture)(nil),                // 7: dreamood.generator.v1.Picture
-	(*PictureRecord)(nil),          // 8: dreamood.generator.v1.PictureRecord
-	(*Gate)(nil),                   // 9: dreamood.generator.v1.Gate
-	(*Judgement)(nil),              // 10: dreamood.generator.v1.Judgement
-	(*ClassYield)(nil),             // 11: dreamood.generator.v1.ClassYield
-	(*Estimate)(nil),               // 12: dreamood.generator.v1.Estimate
-	(*RenderSetRequest)(nil),       // 13: dreamood.generator.v1.RenderSetRequest
-	(*RenderSetResponse)(nil),      // 14: dreamood.generator.v1.RenderSetResponse
-	(*Set)(nil),                    // 15: dreamood.generator.v1.Set
-	(*GetSetRequest)(nil),          // 16: dreamood.generator.v1.GetSetRequest
-	(*GetSetResponse)(nil),         // 17: dreamood.generator.v1.GetSetResponse
-	(*ListSetsRequest)(nil),        // 18: dreamood.generator.v1.ListSetsRequest
-	(*ListSetsResponse)(nil),       // 19: dreamood.generator.v1.ListSetsResponse
-	(*DeleteSetRequest)(nil),       // 20: dreamood.generator.v1.DeleteSetRequest
-	(*DeleteSetResponse)(nil),      // 21: dreamood.generator.v1.DeleteSetResponse
-	(*StreamSetRequest)(nil),       // 22: dreamood.generator.v1.StreamSetRequest
-	(*StreamSetResponse)(nil),      // 23: dreamood.generator.v1.StreamSetResponse
-	(*ListModelsRequest)(nil),      // 24: dreamood.generator.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),     // 25: dreamood.generator.v1.ListModelsResponse
-	(*Model)(nil),                  // 26: dreamood.generator.v1.Model
-	nil,                            // 27: dreamood.generator.v1.PictureRecord.ModelPartsEntry
-	nil,                            // 28: dreamood.generator.v1.ClassYield.RefusedEntry
-	(*v1.Sampling)(nil),            // 29: dreamood.sampler.v1.Sampling
-	(*structpb.Struct)(nil),        // 30: google.protobuf.Struct
-	(*durationpb.Duration)(nil),    // 31: google.protobuf.Duration
-	(*v11.RunOptions)(nil),         // 32: dreamood.run.v1.RunOptions
-	(*v11.Run)(nil),                // 33: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),  // 34: google.protobuf.Timestamp
+	(*Init)(nil),                   // 3: dreamood.generator.v1.Init
+	(*InitRecord)(nil),             // 4: dreamood.generator.v1.InitRecord
+	(*RenderOutliersRequest)(nil),  // 5: dreamood.generator.v1.RenderOutliersRequest
+	(*EmbeddingValues)(nil),        // 6: dreamood.generator.v1.EmbeddingValues
+	(*RenderOutliersResponse)(nil), // 7: dreamood.generator.v1.RenderOutliersResponse
+	(*Preview)(nil),                // 8: dreamood.generator.v1.Preview
+	(*Picture)(nil),                // 9: dreamood.generator.v1.Picture
+	(*PictureRecord)(nil),          // 10: dreamood.generator.v1.PictureRecord
+	(*Gate)(nil),                   // 11: dreamood.generator.v1.Gate
+	(*Judgement)(nil),              // 12: dreamood.generator.v1.Judgement
+	(*ClassYield)(nil),             // 13: dreamood.generator.v1.ClassYield
+	(*Estimate)(nil),               // 14: dreamood.generator.v1.Estimate
+	(*RenderSetRequest)(nil),       // 15: dreamood.generator.v1.RenderSetRequest
+	(*RenderSetResponse)(nil),      // 16: dreamood.generator.v1.RenderSetResponse
+	(*Set)(nil),                    // 17: dreamood.generator.v1.Set
+	(*GetSetRequest)(nil),          // 18: dreamood.generator.v1.GetSetRequest
+	(*GetSetResponse)(nil),         // 19: dreamood.generator.v1.GetSetResponse
+	(*ListSetsRequest)(nil),        // 20: dreamood.generator.v1.ListSetsRequest
+	(*ListSetsResponse)(nil),       // 21: dreamood.generator.v1.ListSetsResponse
+	(*DeleteSetRequest)(nil),       // 22: dreamood.generator.v1.DeleteSetRequest
+	(*DeleteSetResponse)(nil),      // 23: dreamood.generator.v1.DeleteSetResponse
+	(*StreamSetRequest)(nil),       // 24: dreamood.generator.v1.StreamSetRequest
+	(*StreamSetResponse)(nil),      // 25: dreamood.generator.v1.StreamSetResponse
+	(*ListModelsRequest)(nil),      // 26: dreamood.generator.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),     // 27: dreamood.generator.v1.ListModelsResponse
+	(*Model)(nil),                  // 28: dreamood.generator.v1.Model
+	nil,                            // 29: dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	nil,                            // 30: dreamood.generator.v1.ClassYield.RefusedEntry
+	(*v1.Sampling)(nil),            // 31: dreamood.sampler.v1.Sampling
+	(*structpb.Struct)(nil),        // 32: google.protobuf.Struct
+	(*durationpb.Duration)(nil),    // 33: google.protobuf.Duration
+	(*v11.RunOptions)(nil),         // 34: dreamood.run.v1.RunOptions
+	(*v11.Run)(nil),                // 35: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),  // 36: google.protobuf.Timestamp
 }
 var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
-	29, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	31, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
 	2,  // 1: dreamood.generator.v1.RenderOutliersRequest.rendering:type_name -> dreamood.generator.v1.Rendering
-	4,  // 2: dreamood.generator.v1.RenderOutliersRequest.embeddings:type_name -> dreamood.generator.v1.EmbeddingValues
+	6,  // 2: dreamood.generator.v1.RenderOutliersRequest.embeddings:type_name -> dreamood.generator.v1.EmbeddingValues
 	0,  // 3: dreamood.generator.v1.RenderOutliersRequest.source:type_name -> dreamood.generator.v1.Source
 	1,  // 4: dreamood.generator.v1.RenderOutliersRequest.preview_method:type_name -> dreamood.generator.v1.PreviewMethod
-	7,  // 5: dreamood.generator.v1.RenderOutliersResponse.picture:type_name -> dreamood.generator.v1.Picture
-	6,  // 6: dreamood.generator.v1.RenderOutliersResponse.preview:type_name -> dreamood.generator.v1.Preview
-	8,  // 7: dreamood.generator.v1.Picture.record:type_name -> dreamood.generator.v1.PictureRecord
-	29, // 8: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
-	2,  // 9: dreamood.generator.v1.PictureRecord.rendering:type_name -> dreamood.generator.v1.Rendering
-	0,  // 10: dreamood.generator.v1.PictureRecord.source:type_name -> dreamood.generator.v1.Source
-	30, // 11: dreamood.generator.v1.PictureRecord.scheduler_options:type_name -> google.protobuf.Struct
-	27, // 12: dreamood.generator.v1.PictureRecord.model_parts:type_name -> dreamood.generator.v1.PictureRecord.ModelPartsEntry
-	10, // 13: dreamood.generator.v1.PictureRecord.judgement:type_name -> dreamood.generator.v1.Judgement
-	28, // 14: dreamood.generator.v1.ClassYield.refused:type_name -> dreamood.generator.v1.ClassYield.RefusedEntry
-	31, // 15: dreamood.generator.v1.Estimate.per_picture:type_name -> google.protobuf.Duration
-	31, // 16: dreamood.generator.v1.Estimate.time:type_name -> google.protobuf.Duration
-	29, // 17: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
-	2,  // 18: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
-	0,  // 19: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
-	32, // 20: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
-	9,  // 21: dreamood.generator.v1.RenderSetRequest.gate:type_name -> dreamood.generator.v1.Gate
-	33, // 22: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
-	12, // 23: dreamood.generator.v1.RenderSetResponse.estimate:type_name -> dreamood.generator.v1.Estimate
-	29, // 24: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
-	2,  // 25: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
-	0,  // 26: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
-	34, // 27: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 28: dreamood.generator.v1.Set.gate:type_name -> dreamood.generator.v1.Gate
-	11, // 29: dreamood.generator.v1.Set.yields:type_name -> dreamood.generator.v1.ClassYield
-	15, // 30: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
-	15, // 31: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
-	7,  // 32: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
-	26, // 33: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
-	3,  // 34: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
-	13, // 35: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
-	16, // 36: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
-	18, // 37: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
-	22, // 38: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
-	20, // 39: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
-	24, // 40: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
-	5,  // 41: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
-	14, // 42: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
-	17, // 43: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
-	19, // 44: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
-	23, // 45: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
-	21, // 46: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
-	25, // 47: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
-	41, // [41:48] is the sub-list for method output_type
-	34, // [34:41] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	3,  // 5: dreamood.generator.v1.RenderOutliersRequest.init:type_name -> dreamood.generator.v1.Init
+	2,  // 6: dreamood.generator.v1.EmbeddingValues.rendering:type_name -> dreamood.generator.v1.Rendering
+	9,  // 7: dreamood.generator.v1.RenderOutliersResponse.picture:type_name -> dreamood.generator.v1.Picture
+	8,  // 8: dreamood.generator.v1.RenderOutliersResponse.preview:type_name -> dreamood.generator.v1.Preview
+	10, // 9: dreamood.generator.v1.Picture.record:type_name -> dreamood.generator.v1.PictureRecord
+	31, // 10: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
+	2,  // 11: dreamood.generator.v1.PictureRecord.rendering:type_name -> dreamood.generator.v1.Rendering
+	0,  // 12: dreamood.generator.v1.PictureRecord.source:type_name -> dreamood.generator.v1.Source
+	32, // 13: dreamood.generator.v1.PictureRecord.scheduler_options:type_name -> google.protobuf.Struct
+	29, // 14: dreamood.generator.v1.PictureRecord.model_parts:type_name -> dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	12, // 15: dreamood.generator.v1.PictureRecord.judgement:type_name -> dreamood.generator.v1.Judgement
+	4,  // 16: dreamood.generator.v1.PictureRecord.init:type_name -> dreamood.generator.v1.InitRecord
+	30, // 17: dreamood.generator.v1.ClassYield.refused:type_name -> dreamood.generator.v1.ClassYield.RefusedEntry
+	33, // 18: dreamood.generator.v1.Estimate.per_picture:type_name -> google.protobuf.Duration
+	33, // 19: dreamood.generator.v1.Estimate.time:type_name -> google.protobuf.Duration
+	31, // 20: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	2,  // 21: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
+	0,  // 22: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
+	34, // 23: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
+	11, // 24: dreamood.generator.v1.RenderSetRequest.gate:type_name -> dreamood.generator.v1.Gate
+	3,  // 25: dreamood.generator.v1.RenderSetRequest.init:type_name -> dreamood.generator.v1.Init
+	35, // 26: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
+	14, // 27: dreamood.generator.v1.RenderSetResponse.estimate:type_name -> dreamood.generator.v1.Estimate
+	31, // 28: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
+	2,  // 29: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
+	0,  // 30: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
+	36, // 31: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
+	11, // 32: dreamood.generator.v1.Set.gate:type_name -> dreamood.generator.v1.Gate
+	13, // 33: dreamood.generator.v1.Set.yields:type_name -> dreamood.generator.v1.ClassYield
+	17, // 34: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
+	17, // 35: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
+	9,  // 36: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
+	28, // 37: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
+	5,  // 38: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
+	15, // 39: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
+	18, // 40: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
+	20, // 41: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
+	24, // 42: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
+	22, // 43: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
+	26, // 44: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
+	7,  // 45: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
+	16, // 46: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
+	19, // 47: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
+	21, // 48: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
+	25, // 49: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
+	23, // 50: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
+	27, // 51: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
+	45, // [45:52] is the sub-list for method output_type
+	38, // [38:45] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_generator_v1_generator_proto_init() }
@@ -2538,16 +2800,20 @@ func file_dreamood_generator_v1_generator_proto_init() {
 	if File_dreamood_generator_v1_generator_proto != nil {
 		return
 	}
-	file_dreamood_generator_v1_generator_proto_msgTypes[6].OneofWrappers = []any{}
-	file_dreamood_generator_v1_generator_proto_msgTypes[7].OneofWrappers = []any{}
-	file_dreamood_generator_v1_generator_proto_msgTypes[10].OneofWrappers = []any{}
+	file_dreamood_generator_v1_generator_proto_msgTypes[1].OneofWrappers = []any{
+		(*Init_Picture)(nil),
+		(*Init_Dataset)(nil),
+	}
+	file_dreamood_generator_v1_generator_proto_msgTypes[8].OneofWrappers = []any{}
+	file_dreamood_generator_v1_generator_proto_msgTypes[9].OneofWrappers = []any{}
+	file_dreamood_generator_v1_generator_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_generator_v1_generator_proto_rawDesc), len(file_dreamood_generator_v1_generator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
