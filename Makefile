@@ -40,6 +40,23 @@ parity-check: ## The second half of parity, on what a test run with DREAMOOD_PAR
 	@test -e $(CACHE)/parity/.complete || { python3 -m venv $(CACHE)/parity && $(CACHE)/parity/bin/pip install -q -r tools/parity/requirements.txt && touch $(CACHE)/parity/.complete; }
 	@$(CACHE)/parity/bin/python tools/parity/detector.py out/parity sample
 
+.PHONY: webdataset
+webdataset: ## Have the Python package webdataset (pinned) read an export of tar shards
+	@test $(CACHE)/webdataset/.complete -nt tools/webdataset/requirements.txt || { python3 -m venv $(CACHE)/webdataset && $(CACHE)/webdataset/bin/pip install -q -r tools/webdataset/requirements.txt && touch $(CACHE)/webdataset/.complete; }
+	@DREAMOOD_WEBDATASET=$(CURDIR)/$(CACHE)/webdataset/bin/python $(GO) test -count 1 -v -run TestWebDatasetReadsShards ./cmd/dreamood
+
+.PHONY: s3-check
+s3-check: $(CACHE)/s3/versitygw ## Run the tests of buckets against a real S3 server (versitygw, pinned)
+	@tools/s3check.sh $(CACHE)/s3/versitygw
+
+$(CACHE)/s3/versitygw:
+	@mkdir -p $(CACHE)/s3 && GOBIN=$(CURDIR)/$(CACHE)/s3 $(GO) install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+.PHONY: thousand
+thousand: setup ## Render sets with generators that are killed again and again, and compare with undisturbed ones: PER_CLASS=100, RECORD= the figures
+	@mkdir -p out
+	@DREAMOOD_THOUSAND=$(abspath $(or $(RECORD),out/thousand.json)) DREAMOOD_THOUSAND_PER_CLASS=$(or $(PER_CLASS),100) $(GO) test -count 1 -timeout 180m -v -run 'TestThousand$$' ./test
+
 .PHONY: chaos
 chaos: ## Kill processes and the NATS server at every point of the protocol, cut a cluster, fill disks: RECORD= the figures
 	@mkdir -p out

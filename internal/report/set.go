@@ -80,13 +80,12 @@ type yieldRow struct {
 }
 
 type setSheet struct {
-	Name, Key       string
-	Summary         string
-	Pictures        []pairShown
-	Refused         []pairShown
-	More            int
-	WithNeighbours  bool
-	RefusedSentence string
+	Name, Key      string
+	Summary        string
+	Pictures       []pairShown
+	Refused        []pairShown
+	More           int
+	WithNeighbours bool
 }
 
 type pairShown struct {
@@ -172,6 +171,14 @@ func (v *sheetView) tiles(wanted, taken, tried int, reasons map[string]int) {
 		}
 		v.Sentence += fmt.Sprintf(" %s are missing: the limit of candidates was reached in %s.", count(wanted-taken), strings.Join(short, ", "))
 	}
+}
+
+// Heads are the reasons in words.
+func (v sheetView) Heads() (out []string) {
+	for _, reason := range v.Reasons {
+		out = append(out, reasonText(reason))
+	}
+	return out
 }
 
 // reasonText is a reason in words.
