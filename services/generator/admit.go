@@ -34,6 +34,7 @@ func (s *Service) plan(ctx context.Context, payload []byte, run string) (runs.Pl
 		q.Classes = classNames(space)
 	}
 	var c fault.Checks
+	c.That(!q.ValidateOnly, "validate_only", "is for RenderSet, not for a step of a pipeline")
 	decoding, derr := decodingOf(q.Rendering, cmp.Or(space.Model, s.cfg.Model))
 	for i, class := range q.Classes {
 		c.That(slices.Contains(classNames(space), class), fmt.Sprintf("classes[%d]", i), "%s has no class %q; it has %s", q.Space, class, classNames(space))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/dreamood/dreamood/internal/artifact"
@@ -36,6 +37,8 @@ type pace struct {
 
 // estimate checks a request as RenderSet does, and says what it costs. It renders a batch, with a few steps.
 func (s *Service) estimate(ctx context.Context, q *generatorv1.RenderSetRequest) (*generatorv1.Estimate, error) {
+	q = proto.CloneOf(q)
+	q.ValidateOnly = false
 	payload, err := protojson.Marshal(q)
 	if err != nil {
 		return nil, err
