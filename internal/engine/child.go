@@ -103,6 +103,7 @@ func (c *child) spawn(cmd *exec.Cmd) error {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		kills := memoryKills()
 		err := cmd.Start()
 		if err == nil {
 			c.pid, c.process = cmd.Process.Pid, cmd.Process
@@ -114,7 +115,7 @@ func (c *child) spawn(cmd *exec.Cmd) error {
 		err = cmd.Wait()
 		c.mu.Lock()
 		if c.why == "" {
-			c.why = exitOf(cmd.ProcessState, err) + c.errors.last()
+			c.why = exitOf(cmd.ProcessState, err, memoryKills() > kills) + c.errors.last()
 		}
 		c.mu.Unlock()
 		close(c.gone) // first, so that whoever sees a broken connection knows why
@@ -123,11 +124,14 @@ func (c *child) spawn(cmd *exec.Cmd) error {
 	return <-started
 }
 
-// exitOf says how a process ended.
-func exitOf(state *os.ProcessState, err error) string {
+// exitOf says how a process ended; starved, whether the kernel has killed for want of memory since it started.
+func exitOf(state *os.ProcessState, err error, starved bool) string {
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		if status.Signal() == syscall.SIGKILL {
-			return "was killed (SIGKILL; out of memory?)"
+		switch {
+		case status.Signal() == syscall.SIGKILL && starved:
+			return "was killed by the kernel: out of memory" // runs wait longer after these words
+		case status.Signal() == syscall.SIGKILL:
+			return "was killed (SIGKILL)"
 		}
 		return fmt.Sprintf("died of signal %d (%s)", int(status.Signal()), status.Signal())
 	}

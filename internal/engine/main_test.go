@@ -53,6 +53,7 @@ func (d deadly) Render(ctx context.Context, items []diffusion.Item, opts diffusi
 			panic("a defect in the engine")
 		case strings.Contains(item.Prompt, "stop"):
 			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			time.Sleep(time.Hour) // until it takes effect
 		case strings.Contains(item.Prompt, "deaf"):
 			time.Sleep(time.Hour) // and does not hear of a cancel
 		}

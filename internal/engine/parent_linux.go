@@ -30,3 +30,18 @@ func resident(pid int) int64 {
 	}
 	return pages * int64(os.Getpagesize())
 }
+
+// memoryKills is how often the kernel has killed a process of this control group for want of memory.
+func memoryKills() int64 {
+	data, err := os.ReadFile("/sys/fs/cgroup/memory.events")
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(data) {
+		if count, found := bytes.CutPrefix(line, []byte("oom_kill ")); found {
+			n, _ := strconv.ParseInt(string(bytes.TrimSpace(count)), 10, 64)
+			return n
+		}
+	}
+	return 0
+}

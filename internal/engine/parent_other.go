@@ -14,3 +14,6 @@ func executable() (string, error) { return os.Executable() }
 
 // resident is not known here.
 func resident(int) int64 { return 0 }
+
+// memoryKills is not known here.
+func memoryKills() int64 { return 0 }
