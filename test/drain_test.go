@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dreamood/dreamood/internal/app"
-	"github.com/dreamood/dreamood/internal/rpc"
 	embedderv1 "github.com/dreamood/dreamood/proto/dreamood/embedder/v1"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
@@ -39,19 +38,10 @@ func TestDrain(t *testing.T) {
 	defer cancel()
 	dir := t.TempDir()
 	program, training := build(t, dir, "dreamood", "../cmd/dreamood"), trainingSet(t, dir)
-	start := func() (*process, mesh) {
-		p := launch(t, dir, "dreamood", program, "serve", "--output", "json", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"),
-			"--models", "../models", "--dataset-root", "../sample", "--dataset-root", dir, "--drain-delay", "1s")
-		conn, err := rpc.Dial(p.address(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		return p, mesh{conn, conn, conn, conn, training}
-	}
+	start := serving(t, dir, program, training)
 	p, m := start()
 	space := trainSpace(ctx, t, m)
-	render := func(id string) *runv1.Run {
+	render := func(m mesh, id string) *runv1.Run {
 		r, err := generatorv1.NewGeneratorServiceClient(m.generator).RenderSet(ctx, &generatorv1.RenderSetRequest{
 			SetId: id, Space: space.Name, PerClass: perClass, Rendering: &generatorv1.Rendering{Steps: drainSteps},
 		})
@@ -60,9 +50,9 @@ func TestDrain(t *testing.T) {
 		}
 		return r.Run
 	}
-	want := list(ctx, t, m.generator, succeed(ctx, t, m.generator, render("undisturbed")))
+	want := list(ctx, t, m.generator, succeed(ctx, t, m.generator, render(m, "undisturbed")))
 
-	run := render("drained")
+	run := render(m, "drained")
 	begun(ctx, t, m, run)
 	began := time.Now()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -106,6 +96,8 @@ func TestDrain(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, "data", "checkpoints", "*-*.ckpt")); len(left) > 0 {
 		t.Errorf("checkpoints are left: %v", left)
 	}
+	p.stop(t)
+	abandonWork(ctx, t, start, render, want)
 }
 
 // begun waits until a run has some progress, and more of it to come.
