@@ -276,3 +276,28 @@ func TestOldRunsGo(t *testing.T) {
 	}
 	submit(t, s, spec) // its request id is free
 }
+
+// TestFinishThatTouchesDoesNotStall has a Finish that takes several times as long as work may be quiet.
+func TestFinishThatTouchesDoesNotStall(t *testing.T) {
+	t.Parallel()
+	cfg := fast
+	cfg.AckWait, cfg.Heartbeat = 2*time.Second, 50*time.Millisecond
+	s := mesh(t, cfg)
+	calls := 0
+	serve(t, s, Worker{Kind: "dream", Stall: 400 * time.Millisecond, Work: func(context.Context, *Task) ([]byte, error) { return nil, nil },
+		Finish: func(ctx context.Context, _ Run) (string, error) {
+			calls++
+			for began := time.Now(); time.Since(began) < 2*time.Second; time.Sleep(20 * time.Millisecond) {
+				Touch(ctx)
+				if ctx.Err() != nil {
+					return "", context.Cause(ctx)
+				}
+			}
+			return "made", nil
+		}})
+	done, _ := await(t, s, submit(t, s, Spec{}).ID)
+	wantState(t, done, Succeeded)
+	if done.Result != "made" || calls != 1 {
+		t.Errorf("%q after %d calls", done.Result, calls)
+	}
+}

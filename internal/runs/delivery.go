@@ -145,13 +145,14 @@ func (d *delivery) finish(ctx context.Context, run Run) {
 		return
 	}
 	a.step("claimed")
-	workCtx, release := a.hold(ctx, &Task{})
+	task := &Task{}
+	workCtx, release := a.hold(ctx, task)
 	defer release()
 	result := a.run.Target
 	var err error
 	if d.w.Finish != nil {
 		err = guard(func() (err error) {
-			result, err = d.w.Finish(workCtx, a.run)
+			result, err = d.w.Finish(context.WithValue(workCtx, taskKey{}, task), a.run)
 			return err
 		})
 	}

@@ -26,7 +26,7 @@ type Worker struct {
 
 	// Stall is how long a task may go without Report or Touch. After that its lease is no longer extended and its context
 	// ends with ErrStalled, which counts as an attempt: work that hangs does not keep its shard. It also bounds one call
-	// of Plan or Finish. 0: no limit.
+	// of Plan, and of Finish where that does not call the package's Touch. 0: no limit.
 	Stall time.Duration
 
 	// Plan plans the runs of this kind that had to wait for others: see Spec.Plan. Its error means what Work's does.
@@ -51,6 +51,15 @@ type Task struct {
 	mu     sync.Mutex
 	report report
 	heard  time.Time // when it last showed that it gets on
+}
+
+type taskKey struct{}
+
+// Touch shows that a Finish of this context gets on: see Worker.Stall. Elsewhere it does nothing.
+func Touch(ctx context.Context) {
+	if t, ok := ctx.Value(taskKey{}).(*Task); ok {
+		t.Touch()
+	}
 }
 
 // Touch shows that the task gets on, where there is nothing to report: see Worker.Stall.

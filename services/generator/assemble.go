@@ -249,7 +249,8 @@ func (a *assembly) refill(ctx context.Context, set *generatorv1.Set, labels []in
 			if err != nil {
 				return err
 			}
-			sel = &selection{job: j, judge: judge, kept: a.service.progressOf(ctx, a.run, a.run.ShardCount), took: shard.add, refuse: a.refused.add}
+			sel = &selection{job: j, judge: judge, kept: a.service.progressOf(ctx, a.run, a.run.ShardCount), took: shard.add, refuse: a.refused.add,
+				report: func(float64, string) { runs.Touch(ctx) }}
 			if err := sel.open(ctx, a.states); err != nil {
 				return err
 			}
