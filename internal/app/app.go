@@ -28,6 +28,7 @@ import (
 	runv1 "github.com/dreamood/dreamood/proto/dreamood/run/v1"
 	storev1 "github.com/dreamood/dreamood/proto/dreamood/store/v1"
 	"github.com/dreamood/dreamood/services/generator"
+	"github.com/dreamood/dreamood/services/trainer"
 )
 
 // surrenderWait bounds how long a process that has to end tries to give back its shards.
@@ -59,7 +60,8 @@ type App struct {
 	tls      credentials.TransportCredentials // of the listener; nil: plain text
 	auth     *rpc.Authenticator               // of the listener; nil: everybody may do everything
 	roles    map[string]role
-	closers  []func() error // in reverse order
+	trainer  atomic.Pointer[trainer.Service] // the role, for the metrics; nil where it is another process
+	closers  []func() error                  // in reverse order
 
 	cancel  context.CancelFunc
 	working *errgroup.Group

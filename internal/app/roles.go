@@ -96,6 +96,7 @@ func (a *App) build() error {
 				Generator: generatorv1.NewGeneratorServiceClient(g),
 			})
 			if err == nil {
+				a.trainer.Store(t)
 				a.closers = append(a.closers, func() error { t.Close(); return nil })
 			}
 			return t, err

@@ -79,6 +79,15 @@ func (a *App) sample() {
 			}
 			return counts, err
 		},
+		Drift: func() []telemetry.Drift {
+			var out []telemetry.Drift
+			if t := a.trainer.Load(); t != nil {
+				for _, w := range t.Drift() {
+					out = append(out, telemetry.Drift{Detector: w.Detector, PSI: w.Shift.PSI, Refused: w.Refused, Expected: w.Expected, Window: w.Size})
+				}
+			}
+			return out
+		},
 		NATS: func() (bool, uint64) { return conn.IsConnected(), conn.Stats().Reconnects },
 	})
 }

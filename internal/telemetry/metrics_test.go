@@ -33,6 +33,9 @@ func used() *Metrics {
 		DeadLetters: func(context.Context) (map[string]int64, error) { return map[string]int64{"render-set": 3}, nil },
 		Working:     func() []Work { return []Work{{Kind: "render-set", Shards: 2, Quiet: 1500 * time.Millisecond}} },
 		NATS:        func() (bool, uint64) { return true, 4 },
+		Drift: func() []Drift {
+			return []Drift{{Detector: "detectors/d@2", PSI: 0.3, Refused: 0.25, Expected: 0.05, Window: 700}}
+		},
 	})
 	m.Call("/dreamood.run.v1.RunService/GetRun", "OK", 20*time.Millisecond)
 	m.Attempt("render-set", "given back")
@@ -107,7 +110,8 @@ func TestScrape(t *testing.T) {
 		deadLetters: {3, []string{kind}}, attempts: {1, []string{kind, "given_back"}}, runStates: {1, []string{kind, "SUCCEEDED"}},
 		stageSeconds: {2, []string{kind, "denoise"}}, stageItems: {32, []string{kind, "denoise"}}, units: {32, []string{kind}},
 		workActive: {2, []string{kind}}, workQuiet: {1.5, []string{kind}}, natsConnected: {1, nil}, natsReconnect: {4, nil},
-		blobs: {1, nil}, blobBytes: {1000, nil},
+		blobs: {1, nil}, blobBytes: {1000, nil}, driftPSI: {0.3, []string{"detectors/d@2"}}, driftRefused: {0.25, []string{"detectors/d@2"}},
+		driftExpected: {0.05, []string{"detectors/d@2"}}, driftWindow: {700, []string{"detectors/d@2"}},
 	} {
 		got, ok := value(families[name], want.labels...)
 		if !ok || got != want.value {

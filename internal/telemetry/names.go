@@ -33,10 +33,15 @@ const (
 	natsReconnect = "dreamood_nats_reconnects_total"
 	blobs         = "dreamood_blobs_written_total"
 	blobBytes     = "dreamood_blobs_written_bytes_total"
+	driftPSI      = "dreamood_drift_psi"
+	driftRefused  = "dreamood_drift_refused_ratio"
+	driftExpected = "dreamood_drift_expected_ratio"
+	driftWindow   = "dreamood_drift_window_pictures"
 )
 
 // All are the metrics of this program; go_* and process_* of Prometheus's own collectors come on top. Every label has a
-// handful of values: no runs, no owners, no names of resources.
+// handful of values: no runs, no owners, and no names of resources but those of the few detectors that a process keeps
+// in memory.
 func All() []Metric {
 	return []Metric{
 		{buildInfo, "gauge", []string{"version", "target"}, "1; which version runs, and what it is."},
@@ -58,6 +63,10 @@ func All() []Metric {
 		{natsReconnect, "counter", nil, "Connections to NATS that were made again."},
 		{blobs, "counter", nil, "Blobs that this process put into the store, those that were there already too."},
 		{blobBytes, "counter", nil, "Bytes of these blobs."},
+		{driftPSI, "gauge", []string{"detector"}, "Population stability index of the scores of the newest pictures against the calibration; a version of a detector that this process used lately."},
+		{driftRefused, "gauge", []string{"detector"}, "Share of these pictures that were called out of distribution."},
+		{driftExpected, "gauge", []string{"detector"}, "Share of the calibration's pictures that the threshold refuses."},
+		{driftWindow, "gauge", []string{"detector"}, "How many pictures these are, 2000 at most."},
 	}
 }
 

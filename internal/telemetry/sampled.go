@@ -16,6 +16,14 @@ type Sources struct {
 	DeadLetters func(context.Context) (map[string]int64, error) // by kind
 	Working     func() []Work
 	NATS        func() (connected bool, reconnects uint64)
+	Drift       func() []Drift
+}
+
+// Drift is how far the newest pictures that were scored with a detector lie from its calibration.
+type Drift struct {
+	Detector               string // with its version
+	PSI, Refused, Expected float64
+	Window                 int
 }
 
 // Lane is what waits in one class of a kind's queue.
@@ -40,7 +48,8 @@ type sampled struct {
 
 func newSampled(sources Sources) *sampled {
 	s := &sampled{sources: sources, descs: map[string]*prometheus.Desc{}}
-	for _, name := range []string{queueWaiting, queueInFlight, queueOldest, queueRead, deadLetters, workActive, workQuiet, natsConnected, natsReconnect} {
+	for _, name := range []string{queueWaiting, queueInFlight, queueOldest, queueRead, deadLetters, workActive, workQuiet, natsConnected, natsReconnect,
+		driftPSI, driftRefused, driftExpected, driftWindow} {
 		s.descs[name] = desc(name)
 	}
 	return s
@@ -63,6 +72,14 @@ func (s *sampled) Collect(to chan<- prometheus.Metric) {
 		for _, w := range s.sources.Working() {
 			gauge(workActive, float64(w.Shards), w.Kind)
 			gauge(workQuiet, w.Quiet.Seconds(), w.Kind)
+		}
+	}
+	if s.sources.Drift != nil {
+		for _, d := range s.sources.Drift() {
+			gauge(driftPSI, d.PSI, d.Detector)
+			gauge(driftRefused, d.Refused, d.Detector)
+			gauge(driftExpected, d.Expected, d.Detector)
+			gauge(driftWindow, float64(d.Window), d.Detector)
 		}
 	}
 	if s.sources.NATS != nil {
