@@ -173,8 +173,11 @@ func (s *Summary) average(name string, members []int, values [5][]float64) Avera
 	var sum [5]float64
 	for _, k := range members {
 		for j, v := range five(s.OOD[k].Metrics) {
-			sum[j] += v / float64(len(members))
+			sum[j] += v
 		}
+	}
+	for j := range sum {
+		sum[j] /= float64(len(members))
 	}
 	return Average{Group: name, Sets: len(members), AUROC: sum[0], AUPRIn: sum[1], AUPROut: sum[2], FPR95IDPositive: sum[3],
 		FPR95OODPositive: sum[4], Intervals: intervalsOf(values)}

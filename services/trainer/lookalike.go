@@ -11,11 +11,13 @@ import (
 )
 
 // Outliers that are copies of ID pictures teach a detector to refuse what it should accept. Whether some are is seen in
-// small copies of the pictures: a nearest ID picture that lies closer than ID pictures hardly ever lie to each other.
+// small copies of the pictures, without their brightness and contrast: a nearest ID picture that lies much closer than ID
+// pictures hardly ever lie to each other.
 const (
-	thumbnail = 8    // side of the small copies, in pixels
+	thumbnail = 16   // side of the small copies, in pixels
 	looked    = 1000 // outliers, and ID pictures, that are looked at
-	closest   = 0.01 // quantile of the ID pictures' own distances
+	closest   = 0.01 // quantile of the ID pictures' own squared distances
+	much      = 0.25 // share of that distance from which on a picture is a copy
 	few       = 0.05 // share of copies from which on they are told
 	most      = 0.5  // share from which on the set is refused
 )
@@ -42,7 +44,7 @@ func lookAlike(ctx context.Context, id, outliers *dataset.Dataset) ([]string, er
 	return nil, nil
 }
 
-// copies is the share of outliers whose nearest ID picture lies closer than all but closest of the ID pictures have
+// copies is the share of outliers whose nearest ID picture lies much closer than all but closest of the ID pictures have
 // another ID picture.
 func copies(ctx context.Context, id, outliers *dataset.Dataset) (float64, error) {
 	bank := thumbnails(id, spreadOver(id.Len(), id.Len()))
@@ -59,7 +61,7 @@ func copies(ctx context.Context, id, outliers *dataset.Dataset) (float64, error)
 		return 0, err
 	}
 	slices.Sort(own)
-	limit := own[int(closest*float64(len(own)))]
+	limit := much * own[int(closest*float64(len(own)))]
 	n := 0
 	for _, d := range near {
 		if d <= limit { // 0 where ID pictures repeat: then only exact copies
@@ -79,18 +81,31 @@ func spreadOver(n, m int) []int {
 	return at
 }
 
-// thumbnails are small copies of pictures, means over equal cells, centred on mid-grey so that distances keep their
-// digits: [len(at), 3·thumbnail²].
+// thumbnails are small copies of pictures, means over equal cells, with their mean taken away, at length 1; a picture of
+// one colour stays zero: [len(at), 3·thumbnail²].
 func thumbnails(ds *dataset.Dataset, at []int) matrix.Matrix {
 	out := matrix.New(len(at), 3*thumbnail*thumbnail)
 	cell := max(1, ds.Size/thumbnail)
+	side := min(thumbnail*cell, ds.Size)
 	for k, i := range at {
 		picture, row := ds.Image(i), out.Row(k)
-		for y := range min(thumbnail*cell, ds.Size) {
-			for x := range min(thumbnail*cell, ds.Size) {
+		for y := range side {
+			for x := range side {
 				for c := range 3 {
-					row[((y/cell)*thumbnail+x/cell)*3+c] += (float32(picture[(y*ds.Size+x)*3+c])/255 - 0.5) / float32(cell*cell)
+					row[((y/cell)*thumbnail+x/cell)*3+c] += float32(picture[(y*ds.Size+x)*3+c])
 				}
+			}
+		}
+		var mean float32
+		for _, v := range row {
+			mean += v / float32(len(row))
+		}
+		for j := range row {
+			row[j] -= mean
+		}
+		if length := matrix.Norm(row); length > 1e-3 {
+			for j := range row {
+				row[j] /= float32(length)
 			}
 		}
 	}
