@@ -45,8 +45,9 @@ type fake struct {
 	ended    *runv1.Run                                    // what GetRun and ListRuns know
 	set      []*generatorv1.Picture
 	detector *trainerv1.Detector
-	model    []byte          // what DownloadDetector streams
-	outside  map[string]bool // pictures that are out of distribution
+	model    []byte            // what DownloadDetector streams
+	archives map[string][]byte // what DownloadMeasurements streams, by name
+	outside  map[string]bool   // pictures that are out of distribution
 	space    *embedderv1.TrainSpaceRequest
 	render   *generatorv1.RenderSetRequest
 	train    *trainerv1.TrainDetectorRequest

@@ -234,10 +234,7 @@ func (f *figures) shifted(c Condition, d *drawn) (float64, error) {
 		if c.Set != "shifted" && c.Set != set.Name {
 			continue
 		}
-		right := make([]bool, set.Len())
-		for i, y := range set.Labels {
-			right[i] = set.Predicted[i] == y
-		}
+		right := set.right()
 		var counts []int32
 		if d != nil {
 			counts = d.shifted[k]

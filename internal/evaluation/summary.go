@@ -95,11 +95,7 @@ func (m *Measured) Summarise(ctx context.Context) (Summary, error) {
 	}
 	for _, set := range m.Shifted {
 		r := ShiftedResult{Name: set.Name, Count: set.Len(), Accepted: accepted(set, m.Detector)}
-		for i, y := range set.Labels {
-			if set.Predicted[i] == y {
-				r.Accuracy += 1 / float64(set.Len())
-			}
-		}
+		r.Accuracy = share(set.right(), nil)
 		s.Shifted = append(s.Shifted, r)
 		s.ShiftedAccuracy += r.Accuracy / float64(len(m.Shifted))
 	}
@@ -192,6 +188,15 @@ func intervalsOf(values [5][]float64) score.Intervals {
 	return score.Intervals{AUROC: at(0), AUPRIn: at(1), AUPROut: at(2), FPR95IDPositive: at(3), FPR95OODPositive: at(4)}
 }
 
+// right says of every picture whether it gets its class.
+func (s Set) right() []bool {
+	out := make([]bool, len(s.Labels))
+	for i, y := range s.Labels {
+		out[i] = s.Predicted[i] == y
+	}
+	return out
+}
+
 // accepted is the share of a set that the threshold accepts.
 func accepted(set Set, d Detector) float64 {
 	n := 0
@@ -222,9 +227,7 @@ func newFigures(m *Measured) (*figures, error) {
 	if len(m.ID.Labels) != m.ID.Len() || m.ID.Len() == 0 {
 		return nil, fmt.Errorf("ID set %s has %d labels of %d pictures", m.ID.Name, len(m.ID.Labels), m.ID.Len())
 	}
-	for i, y := range m.ID.Labels {
-		f.right = append(f.right, m.ID.Predicted[i] == y)
-	}
+	f.right = m.ID.right()
 	return f, nil
 }
 
