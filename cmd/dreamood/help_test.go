@@ -75,7 +75,7 @@ func TestFieldTagsNameRequestFields(t *testing.T) {
 		"sample": &samplerv1.SampleOutliersRequest{}, "imagine": &generatorv1.RenderSetRequest{}, "render": &generatorv1.RenderOutliersRequest{},
 		"embeddings sample": &samplerv1.SampleSetRequest{}, "embeddings show": &samplerv1.GetEmbeddingSetRequest{},
 		"embeddings export": &samplerv1.StreamEmbeddingSetRequest{}, "embeddings delete": &samplerv1.DeleteEmbeddingSetRequest{},
-		"sets get": &generatorv1.GetSetRequest{}, "sets export": &generatorv1.StreamSetRequest{},
+		"sets get": &generatorv1.GetSetRequest{}, "sets report": &generatorv1.GetSetRequest{}, "sets export": &generatorv1.StreamSetRequest{},
 		"train": &trainerv1.TrainDetectorRequest{}, "score": &trainerv1.StreamScoresRequest{},
 		"detector get": &trainerv1.GetDetectorRequest{}, "detector download": &trainerv1.DownloadDetectorRequest{},
 		"detector evaluate": &trainerv1.EvaluateDetectorRequest{}, "detector versions": &trainerv1.ListDetectorVersionsRequest{},
