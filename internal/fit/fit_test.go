@@ -43,7 +43,7 @@ func newTrainer(t *testing.T, width, outliers int) *train.Trainer {
 	t.Helper()
 	head := train.Classifier{N: 2, Scale: 0.125}
 	if outliers > 0 {
-		head.Energy = &train.Energy{Beta: 1}
+		head.Outliers = train.Energy{Beta: 1}
 	}
 	tr, err := train.New(train.Spec{Network: train.ResNet9(width), Head: head, Height: 8, Width: 8, Batch: 2, Outliers: outliers, Seed: 3},
 		train.Config{Threads: 1})

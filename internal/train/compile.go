@@ -16,6 +16,7 @@ const (
 	outLoss   = "loss"      // [1]
 	outCE     = "ce"        // [1]
 	outOOD    = "ood"       // [1]
+	outExtra  = "penalty"   // [1]
 	outNorm   = "grad_norm" // [1]
 	outLogits = "logits"    // [B, C]
 )
@@ -23,18 +24,27 @@ const (
 // compileStep writes the graph of one training step.
 func compileStep(s Spec) (model []byte, slots []graph.Slot, err error) {
 	b := graph.New(graph.Training, nil)
-	h := s.forward(b, s.Batch+s.Outliers)
+	h := s.forward(b, s.Batch, s.Outliers)
 	classes := s.Head.Classes()
 	targets := b.Input(inTargets, s.Batch, classes)
 	weights := b.Input(inWeights, s.Batch)
 	rate := b.Input(inRate, 1)
 
-	loss := b.CrossEntropy(b.Rows(h.logits, 0, s.Batch), targets, weights)
+	seen := h.logits
+	if h.trained != nil { // its further columns are no class of an in-distribution row
+		seen = h.trained
+		none := s.Batch * (seen.Shape()[1] - classes)
+		targets = b.Columns(targets, b.Const([]int{s.Batch, none / s.Batch}, make([]float32, none)...))
+	}
+	loss := b.CrossEntropy(b.Rows(seen, 0, s.Batch), targets, weights)
 	b.Output(outCE, loss)
-	if h.phi != nil {
-		ood := b.CrossEntropy(h.phi, isID(b, s.Batch, s.Outliers), nil)
-		b.Output(outOOD, ood)
-		loss = b.WeightedSum(loss, ood, h.beta)
+	if h.outlier != nil {
+		b.Output(outOOD, h.outlier)
+		loss = b.WeightedSum(loss, h.outlier, h.beta)
+	}
+	if h.penalty != nil {
+		b.Output(outExtra, h.penalty)
+		loss = b.WeightedSum(loss, h.penalty, h.lambda)
 	}
 	b.Output(outLoss, loss)
 	b.Output(outLogits, h.logits)
@@ -46,25 +56,16 @@ func compileStep(s Spec) (model []byte, slots []graph.Slot, err error) {
 	return model, b.Slots(), err
 }
 
-// forward writes pictures → features → head for the given number of rows.
-func (s Spec) forward(b *graph.Builder, rows int) heads {
+// forward writes pictures → features → head, in training for that many rows, in
+// inference for any number.
+func (s Spec) forward(b *graph.Builder, id, outliers int) heads {
+	rows := id + outliers
+	if b.Mode() == graph.Inference {
+		rows = graph.Dynamic
+	}
 	x := b.Input(inImages, rows, 3, s.Height, s.Width)
 	x = b.Standardize(x, s.Mean[:], s.Std[:])
-	return s.Head.build(b, s.Network.build(b, x))
-}
-
-// isID is the constant target [B, 2] of φ: column 1 for the in-distribution
-// rows, column 0 for the outliers after them.
-func isID(b *graph.Builder, id, outliers int) *graph.Tensor {
-	data := make([]float32, 0, 2*(id+outliers))
-	for i := range id + outliers {
-		if i < id {
-			data = append(data, 0, 1)
-		} else {
-			data = append(data, 1, 0)
-		}
-	}
-	return b.Const([]int{id + outliers, 2}, data...)
+	return s.Head.build(b, s.Network.build(b, x), id, outliers)
 }
 
 // Export is the trained classifier as an ONNX model with the given custom
@@ -81,7 +82,7 @@ func Export(spec Spec, values map[string]Array, metadata map[string]string) ([]b
 		return nil, err
 	}
 	b := graph.New(graph.Inference, values)
-	h := spec.forward(b, graph.Dynamic)
+	h := spec.forward(b, 0, 0)
 	if h.embedding != nil {
 		b.Output("embedding", h.embedding)
 		b.Output("logits", h.logits)
@@ -90,8 +91,8 @@ func Export(spec Spec, values map[string]Array, metadata map[string]string) ([]b
 		b.Output("energy", b.Flatten(h.energy))
 		b.Output("features", h.features)
 	}
-	if h.phi != nil {
-		b.Output("ood_score", b.Flatten(b.Linear(h.phi, b.Const([]int{1, 2}, -1, 1), nil)))
+	if h.score != nil {
+		b.Output("ood_score", b.Flatten(h.score))
 	}
 	return b.Model(spec.Network.String(), metadata)
 }

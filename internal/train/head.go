@@ -14,7 +14,8 @@ type Head interface {
 	// Classes is the number of classes C.
 	Classes() int
 	validate(outliers int) error
-	build(b *graph.Builder, features *graph.Tensor) heads
+	// build is given the rows of a training batch; both are 0 in inference.
+	build(b *graph.Builder, features *graph.Tensor, id, outliers int) heads
 }
 
 // heads are the values that a head computes; nil where it has none.
@@ -23,28 +24,39 @@ type heads struct {
 	logits    *graph.Tensor // [N, C]
 	embedding *graph.Tensor // [N, D], of length 1
 	energy    *graph.Tensor // [N, 1], log Σ exp of the logits
-	phi       *graph.Tensor // [N, 2], logits of outlier (0) and in-distribution (1)
-	beta      float64       // weight of the loss on phi
+	score     *graph.Tensor // [N, 1], logit of in-distribution minus that of outlier; in inference alone
+
+	weight, bias *graph.Tensor // of the last layer, [C, F] and [C]
+
+	// In training alone:
+	trained *graph.Tensor // logits that cross-entropy sees where they have more columns than logits
+	outlier *graph.Tensor // loss of the outliers, [1]
+	beta    float64       // its weight
+	penalty *graph.Tensor // further loss, [1], which needs no pictures
+	lambda  float64       // its weight
 }
 
 // Classifier is logits = fc(features), trained with cross-entropy, and with
-// Energy also with the outlier regularisation of Dream-OOD.
+// Outliers also with what they teach.
 type Classifier struct {
 	N int // number of classes
 	// Scale multiplies the features before the last layer; 0 is 1. ResNet9 trains
 	// well with 1/8.
 	Scale float64
-	// Energy adds the regularisation; nil is cross-entropy alone.
-	Energy *Energy
+	// Outliers is the loss of the outlier rows; nil is cross-entropy alone.
+	Outliers OutlierLoss
+	// Singular is a penalty on the last layer; nil is none.
+	Singular *Singular
 }
 
-// Energy is the outlier regularisation of VOS and Dream-OOD (Du et al. 2023,
-// eq. 7): Beta · cross-entropy(φ(E), is in-distribution), E = logsumexp(logits),
-// over the in-distribution and outlier rows of one batch.
-type Energy struct {
-	Beta float64
-	// Hidden units of φ = Linear(1, Hidden)-ReLU-Linear(Hidden, 2); 0 is φ = Linear(1, 2).
-	Hidden int
+// OutlierLoss is what a [Classifier] learns from outliers, L = L_CE + β·L_ood.
+// The set is closed: [Energy], [Uniform], [ExtraClass].
+type OutlierLoss interface {
+	// validate is told the outlier rows of a batch.
+	validate(outliers int) error
+	// build adds the loss, in training over id rows and the outliers after them,
+	// and the score, in inference.
+	build(b *graph.Builder, h *heads, id, outliers int)
 }
 
 // Classes is the number of classes.
@@ -58,37 +70,46 @@ func (c Classifier) validate(outliers int) error {
 	if !(c.Scale >= 0) || math.IsInf(c.Scale, 0) {
 		errs = append(errs, fmt.Errorf("classifier scale %g: it is positive, or 0 for 1", c.Scale))
 	}
-	switch {
-	case c.Energy == nil && outliers > 0:
-		errs = append(errs, fmt.Errorf("%d outlier rows, but the classifier has no energy loss to learn from them", outliers))
-	case c.Energy == nil:
-	case outliers == 0:
-		errs = append(errs, errors.New("the energy loss needs outlier rows in the batch"))
-	case !(c.Energy.Beta > 0) || math.IsInf(c.Energy.Beta, 0) || c.Energy.Hidden < 0:
-		errs = append(errs, fmt.Errorf("energy loss %+v: beta is positive, hidden units are not negative", *c.Energy))
+	if c.Outliers != nil {
+		errs = append(errs, c.Outliers.validate(outliers))
+	} else if outliers > 0 {
+		errs = append(errs, fmt.Errorf("%d outlier rows, but the classifier has no loss to learn from them", outliers))
+	}
+	if c.Singular != nil {
+		errs = append(errs, c.Singular.validate())
 	}
 	return errors.Join(errs...)
 }
 
-func (c Classifier) build(b *graph.Builder, features *graph.Tensor) heads {
+func (c Classifier) build(b *graph.Builder, features *graph.Tensor, id, outliers int) heads {
 	if c.Scale != 0 {
 		features = b.Scale(features, c.Scale)
 	}
-	h := heads{features: features, logits: linear(b, features, "fc", c.N)}
-	if c.Energy == nil {
-		if b.Mode() == graph.Inference {
-			h.energy = b.LogSumExp(h.logits)
-		}
-		return h
+	h := heads{features: features}
+	h.weight, h.bias = layer(b, features.Shape()[1], "fc", c.N)
+	h.logits = b.Linear(features, h.weight, h.bias)
+	if b.Mode() == graph.Inference {
+		h.energy = b.LogSumExp(h.logits)
 	}
-	h.energy = b.LogSumExp(h.logits)
-	h.beta = c.Energy.Beta
-	if c.Energy.Hidden == 0 {
-		h.phi = linear(b, h.energy, "phi", 2)
-		return h
+	if c.Outliers != nil {
+		c.Outliers.build(b, &h, id, outliers)
 	}
-	h.phi = linear(b, b.Relu(linear(b, h.energy, "phi.0", c.Energy.Hidden)), "phi.2", 2)
+	if c.Singular != nil && b.Mode() == graph.Training {
+		c.Singular.build(b, &h)
+	}
 	return h
+}
+
+// checkOutliers is the part of validate that all losses of outlier rows share.
+func checkOutliers(what string, beta float64, outliers int) error {
+	var errs []error
+	if outliers == 0 {
+		errs = append(errs, fmt.Errorf("the %s loss needs outlier rows in the batch", what))
+	}
+	if !(beta > 0) || math.IsInf(beta, 0) {
+		errs = append(errs, fmt.Errorf("%s loss: beta %g; it is positive", what, beta))
+	}
+	return errors.Join(errs...)
 }
 
 // Cosine is the head of the text-conditioned space (Dream-OOD, stage 1): the
@@ -134,7 +155,7 @@ func (c Cosine) validate(outliers int) error {
 	return errors.Join(errs...)
 }
 
-func (c Cosine) build(b *graph.Builder, features *graph.Tensor) heads {
+func (c Cosine) build(b *graph.Builder, features *graph.Tensor, _, _ int) heads {
 	n, d := c.Anchors.Shape[0], c.Anchors.Shape[1]
 	unit := make([]float32, n*d)
 	for i := range n {

@@ -121,13 +121,17 @@ func convolution(b *graph.Builder, x *graph.Tensor, name string, out, k, stride 
 	return b.Conv(x, b.Param(name, true, init, out, c, k, k), stride)
 }
 
-// linear declares prefix.weight [out, I] and prefix.bias [out], both drawn from
-// U(−1/√I, 1/√I) as PyTorch does, and applies them to x [N, I].
+// linear is a new layer of that prefix applied to x [N, I].
 func linear(b *graph.Builder, x *graph.Tensor, prefix string, out int) *graph.Tensor {
-	in := x.Shape()[1]
+	w, bias := layer(b, x.Shape()[1], prefix, out)
+	return b.Linear(x, w, bias)
+}
+
+// layer declares prefix.weight [out, in] and prefix.bias [out], both drawn from
+// U(−1/√in, 1/√in) as PyTorch does.
+func layer(b *graph.Builder, in int, prefix string, out int) (weight, bias *graph.Tensor) {
 	init := graph.Init{Kind: graph.Uniform, Scale: 1 / math.Sqrt(float64(in))}
-	w := b.Param(prefix+".weight", true, init, out, in)
-	return b.Linear(x, w, b.Param(prefix+".bias", false, init, out))
+	return b.Param(prefix+".weight", true, init, out, in), b.Param(prefix+".bias", false, init, out)
 }
 
 func checkWidth(n Network, width int) error {

@@ -64,9 +64,14 @@ func settings() map[string]Spec {
 	clipped.ClipNorm = 0.5
 	specs := map[string]Spec{
 		"classifier": {Network: ResNet9(2), Head: Classifier{N: 5, Scale: 0.125}, Batch: 12},
-		"energy":     {Network: ResNet9(2), Head: Classifier{N: 5, Energy: &Energy{Beta: 2.5}}, Batch: 8, Outliers: 4},
-		"resnet18": {Network: ResNet18(2), Head: Classifier{N: 5, Energy: &Energy{Beta: 1, Hidden: 6}},
+		"energy":     {Network: ResNet9(2), Head: Classifier{N: 5, Outliers: Energy{Beta: 2.5}}, Batch: 8, Outliers: 4},
+		"resnet18": {Network: ResNet18(2), Head: Classifier{N: 5, Outliers: Energy{Beta: 1, Hidden: 6}},
 			Batch: 8, Outliers: 8, Optimizer: clipped},
+		"uniform": {Network: ResNet9(2), Head: Classifier{N: 5, Outliers: Uniform{Beta: 0.5}}, Batch: 8, Outliers: 4},
+		"extra":   {Network: ResNet9(2), Head: Classifier{N: 5, Outliers: ExtraClass{Beta: 1}}, Batch: 8, Outliers: 4},
+		"fever": {Network: ResNet9(2), Head: Classifier{N: 5, Outliers: Energy{Beta: 2.5}, Singular: &Singular{Weight: 0.1}},
+			Batch: 8, Outliers: 4},
+		"condition": {Network: ResNet9(2), Head: Classifier{N: 5, Singular: &Singular{Weight: 0.02, Condition: true}}, Batch: 12},
 		"cosine": {Network: ResNet9(2), Head: Cosine{Anchors: Array{Shape: []int{5, 7}, Data: noise("anchors", 35)}}, Batch: 12},
 	}
 	for name, s := range specs {
@@ -115,7 +120,7 @@ func TestNetworks(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := []float32{float32(l.Total), float32(l.CE), float32(l.OOD), float32(l.GradNorm)}
+				got := []float32{float32(l.Total), float32(l.CE), float32(l.OOD), float32(l.GradNorm), float32(l.Penalty)}
 				if e := relative(got, want("losses", fmt.Sprint(step))); e > 2e-6 {
 					t.Errorf("losses of step %d: relative error %.2g: %v, want %v", step, e, got, want("losses", fmt.Sprint(step)))
 				}
@@ -170,7 +175,7 @@ func checkExport(t *testing.T, tr *Trainer, want func(kind, key string) []float3
 	names := []string{"logits", "energy", "features"}
 	if c, ok := tr.spec.Head.(Classifier); !ok {
 		names = []string{"embedding", "logits"}
-	} else if c.Energy != nil {
+	} else if c.Outliers != nil && c.Outliers != (Uniform{Beta: 0.5}) {
 		names = append(names, "ood_score")
 	}
 	if got := slices.Sorted(maps.Keys(out)); !slices.Equal(got, slices.Sorted(slices.Values(names))) {

@@ -71,8 +71,16 @@ func (t *Trainer) allocate() error {
 		inWeights: empty(s.Batch), inRate: empty(1),
 	}
 	t.out = map[string]*onnx.Tensor{outLoss: empty(1), outCE: empty(1), outLogits: empty(rows, classes)}
-	if s.Outliers > 0 {
-		t.out[outOOD] = empty(1)
+	if c, ok := s.Head.(Classifier); ok {
+		if c.Outliers != nil {
+			t.out[outOOD] = empty(1)
+		}
+		if c.Singular != nil {
+			t.out[outExtra] = empty(1)
+			for name, n := range c.Singular.inputs(c.N, s.Network.Features()) {
+				t.in[name] = empty(1, n)
+			}
+		}
 	}
 	if s.Optimizer.ClipNorm > 0 {
 		t.out[outNorm] = empty(1)
@@ -110,9 +118,10 @@ func (t *Trainer) Spec() Spec { return t.spec }
 
 // Losses are what a step reports, before its update.
 type Losses struct {
-	Total    float64 // CE + beta·OOD
+	Total    float64 // CE + β·OOD + λ·Penalty
 	CE       float64 // cross-entropy of the in-distribution rows
-	OOD      float64 // cross-entropy of φ over all rows; 0 without outliers
+	OOD      float64 // what the outliers teach; see [OutlierLoss]
+	Penalty  float64 // 1/σ_min or σ_max/σ_min; see [Singular]
 	GradNorm float64 // norm of all gradients before clipping; 0 without clipping
 	Correct  int     // in-distribution rows whose largest logit is that of their target
 	Rows     int     // in-distribution rows that counted (weight above 0)
@@ -124,6 +133,12 @@ type Losses struct {
 func (t *Trainer) Step(ctx context.Context, batch Batch, rate float32) (Losses, error) {
 	if err := t.fill(batch, rate); err != nil {
 		return Losses{}, fmt.Errorf("training step %d: %w", t.step+1, err)
+	}
+	if c, ok := t.spec.Head.(Classifier); ok && c.Singular != nil {
+		input := func(name string) []float32 { return t.in[name].Float32() }
+		if err := c.Singular.fill(t.tensor("fc.weight"), c.N, t.spec.Network.Features(), input); err != nil {
+			return Losses{}, fmt.Errorf("training step %d: %w", t.step+1, err)
+		}
 	}
 	in := make(map[string]*onnx.Tensor, len(t.in)+len(t.slots))
 	out := make(map[string]*onnx.Tensor, len(t.out)+len(t.slots))
@@ -141,7 +156,7 @@ func (t *Trainer) Step(ctx context.Context, batch Batch, rate float32) (Losses, 
 		return Losses{}, fmt.Errorf("training step %d: %w", t.step+1, err)
 	}
 	losses := t.losses()
-	for _, v := range []float64{losses.Total, losses.CE, losses.OOD, losses.GradNorm} {
+	for _, v := range []float64{losses.Total, losses.CE, losses.OOD, losses.Penalty, losses.GradNorm} {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return losses, fmt.Errorf("training step %d at learning rate %g: loss %g (cross-entropy %g, outliers %g, gradient norm %g): %w; lower the learning rate, clip the gradients or look at the pictures",
 				t.step+1, rate, losses.Total, losses.CE, losses.OOD, losses.GradNorm, ErrDiverged)
@@ -159,7 +174,7 @@ func (t *Trainer) losses() Losses {
 		}
 		return 0
 	}
-	l := Losses{Total: value(outLoss), CE: value(outCE), OOD: value(outOOD), GradNorm: value(outNorm)}
+	l := Losses{Total: value(outLoss), CE: value(outCE), OOD: value(outOOD), Penalty: value(outExtra), GradNorm: value(outNorm)}
 	c := t.spec.Head.Classes()
 	logits, targets := t.out[outLogits].Float32(), t.in[inTargets].Float32()
 	for i, w := range t.in[inWeights].Float32() {

@@ -51,7 +51,7 @@ func toyBatch(s Spec, seed uint64) Batch {
 
 func TestTrainingLearns(t *testing.T) {
 	spec := small()
-	spec.Outliers, spec.Head = 8, Classifier{N: 3, Scale: 0.125, Energy: &Energy{Beta: 1}}
+	spec.Outliers, spec.Head = 8, Classifier{N: 3, Scale: 0.125, Outliers: Energy{Beta: 1}}
 	tr := newTrainer(t, spec)
 	first := step(t, tr, toyBatch(tr.spec, 0), 0)
 	const steps = 60
@@ -160,7 +160,7 @@ func TestLoadWeightsStartsAnotherTraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	spec := small()
-	spec.Outliers, spec.Head = 8, Classifier{N: 3, Scale: 0.125, Energy: &Energy{Beta: 1}}
+	spec.Outliers, spec.Head = 8, Classifier{N: 3, Scale: 0.125, Outliers: Energy{Beta: 1}}
 	to := newTrainer(t, spec)
 	missing, err := to.LoadWeights(&file)
 	if err != nil || !slices.Equal(missing, []string{"phi.weight", "phi.bias"}) {
@@ -246,7 +246,7 @@ func TestSpecReportsEveryProblem(t *testing.T) {
 			t.Errorf("error does not say %q: %v", want, err)
 		}
 	}
-	for _, head := range []Classifier{{N: 1}, {N: 3, Energy: &Energy{Beta: 1}}, {N: 3, Scale: -1}} {
+	for _, head := range []Classifier{{N: 1}, {N: 3, Outliers: Energy{Beta: 1}}, {N: 3, Scale: -1}} {
 		if err := head.validate(0); err == nil {
 			t.Errorf("%+v without outliers was accepted", head)
 		}

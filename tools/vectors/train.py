@@ -74,6 +74,11 @@ def operators():
         "logsumexp": (lambda x: torch.logsumexp(x, 1, keepdim=True), {"x": 20 * n("x", (6, 5))}, ()),
         "cross_entropy": (cross_entropy, {"x": 3 * n("x", (6, 5)), "t": soft}, ("t",)),
         "cross_entropy_weights": (cross_entropy, {"x": 3 * n("x", (6, 5)), "t": soft, "w": p("w", (6,))}, ("t", "w")),
+        "columns": (lambda x, z: torch.cat([x, z], 1), {"x": n("x", (4, 3)), "z": n("z", (4, 2))}, ()),
+        "times": (torch.mul, {"x": n("x", (4, 3)), "f": n("f", (1,))}, ("f",)),
+        "ratio": (lambda x, z: (x / z).reshape(1), {"x": n("x", (1, 1)) + 2, "z": n("z", (1, 1)) + 3}, ()),
+        "weighted_logsumexp": (lambda x, w: torch.log((F.relu(w) * torch.exp(x)).sum(1, keepdim=True)),
+                               {"x": 20 * n("x", (6, 5)), "w": n("w", (1, 5))}, ()),
         "batchnorm": (None, {"x": n("x", (4, 3, 4, 6)) + 10, "bn.weight": n("g", (3,)), "bn.bias": n("b", (3,))}, ()),
     }
 
@@ -159,7 +164,7 @@ class ResNet18(nn.Module):
 class Model(nn.Module):
     """A network with a head, as train.Spec describes it."""
 
-    def __init__(self, net, features, out, scale=1.0, phi=None, anchors=None):
+    def __init__(self, net, features, out, scale=1.0, phi=None, anchors=None, extra=False):
         super().__init__()
         for name, child in net.named_children():
             setattr(self, name, child)
@@ -167,6 +172,8 @@ class Model(nn.Module):
         self.fc = nn.Linear(features, out)
         if phi is not None:
             self.phi = phi
+        if extra:
+            self.extra = nn.Linear(features, 1)
 
     def forward(self, image):
         mean, std = torch.tensor([.5, .4, .3]).double(), torch.tensor([.2, .25, .5]).double()
@@ -179,18 +186,39 @@ class Model(nn.Module):
         if hasattr(self, "phi"):
             r["phi"] = self.phi(r["energy"].unsqueeze(1))
             r["ood_score"] = r["phi"][:, 1] - r["phi"][:, 0]
+        if hasattr(self, "extra"):
+            r["trained"] = torch.cat([r["logits"], self.extra(f)], 1)
+            r["ood_score"] = r["energy"] - r["trained"][:, -1]
         return r
 
 
 def settings():
-    """name -> (model, batch, outliers, beta, clip)"""
+    """name -> (model, batch, outliers, loss of the outliers, its weight, clip, penalty, its weight)"""
     mlp = nn.Sequential(nn.Linear(1, 6), nn.ReLU(), nn.Linear(6, 2))
     return {
-        "classifier": (Model(ResNet9(2), 16, 5, 0.125), 12, 0, 0.0, 0.0),
-        "energy": (Model(ResNet9(2), 16, 5, phi=nn.Linear(1, 2)), 8, 4, 2.5, 0.0),
-        "resnet18": (Model(ResNet18(2), 16, 5, phi=mlp), 8, 8, 1.0, 0.5),
-        "cosine": (Model(ResNet9(2), 16, 7, anchors=torch.from_numpy(noise("anchors", (5, 7)))), 12, 0, 0.0, 0.0),
+        "classifier": (Model(ResNet9(2), 16, 5, 0.125), 12, 0, None, 0.0, 0.0, None, 0.0),
+        "energy": (Model(ResNet9(2), 16, 5, phi=nn.Linear(1, 2)), 8, 4, energy, 2.5, 0.0, None, 0.0),
+        "resnet18": (Model(ResNet18(2), 16, 5, phi=mlp), 8, 8, energy, 1.0, 0.5, None, 0.0),
+        "cosine": (Model(ResNet9(2), 16, 7, anchors=torch.from_numpy(noise("anchors", (5, 7)))), 12, 0, None, 0.0, 0.0, None, 0.0),
+        "uniform": (Model(ResNet9(2), 16, 5), 8, 4, uniform, 0.5, 0.0, None, 0.0),
+        "extra": (Model(ResNet9(2), 16, 5, extra=True), 8, 4, extra_class, 1.0, 0.0, None, 0.0),
+        "fever": (Model(ResNet9(2), 16, 5, phi=nn.Linear(1, 2)), 8, 4, energy, 2.5, 0.0, lambda s: 1 / s[-1], 0.1),
+        "condition": (Model(ResNet9(2), 16, 5), 12, 0, None, 0.0, 0.0, lambda s: s[0] / s[-1], 0.02),
     }
+
+
+def energy(r, batch):
+    return F.cross_entropy(r["phi"], (torch.arange(len(r["phi"])) < batch).long())
+
+
+def uniform(r, batch):
+    x = r["logits"][batch:]
+    return -(x.mean(1) - torch.logsumexp(x, 1)).mean()
+
+
+def extra_class(r, batch):
+    x = r["trained"][batch:]
+    return F.cross_entropy(x, torch.full((len(x),), x.shape[1] - 1))
 
 
 def fill(model):
@@ -213,31 +241,32 @@ def sample(v):
 
 def record_networks():
     out = {}
-    for name, (m, batch, outliers, beta, clip) in settings().items():
+    for name, (m, batch, outliers, outlier_loss, beta, clip, penalty, weight) in settings().items():
         fill(m)
         m.train()
         decay = [p for n, p in m.named_parameters() if p.ndim > 1]
         rest = [p for n, p in m.named_parameters() if p.ndim <= 1]
         opt = torch.optim.SGD([{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}], lr=0.01, momentum=0.9, nesterov=True)
         labels = torch.arange(batch) * 3 % 5
-        is_id = (torch.arange(batch + outliers) < batch).long()
         for step in range(3):
             x = torch.from_numpy((noise(f"image {step}", (batch + outliers, 3, 16, 16)) + 1) / 2)
             r = m(x)
-            ce = F.cross_entropy(r["logits"][:batch], labels)
-            ood = F.cross_entropy(r["phi"], is_id) if beta else torch.zeros(()).double()
+            ce = F.cross_entropy(r.get("trained", r["logits"])[:batch], labels)
+            ood = outlier_loss(r, batch) if beta else torch.zeros(()).double()
+            further = penalty(torch.linalg.svdvals(m.fc.weight)) if weight else torch.zeros(()).double()
+            total = ce + beta * ood + weight * further
             opt.zero_grad()
-            (ce + beta * ood).backward()
+            total.backward()
             if step == 0:
                 out |= {f"{name}/grad/{n}": sample(p.grad) for n, p in m.named_parameters()}
             norm = nn.utils.clip_grad_norm_(m.parameters(), clip) if clip else torch.zeros(())
             opt.step()
-            out[f"{name}/losses/{step}"] = torch.stack([ce + beta * ood, ce, ood, norm]).detach()
+            out[f"{name}/losses/{step}"] = torch.stack([total, ce, ood, norm, further]).detach()
         out |= {f"{name}/state/{n}": sample(v) for n, v in m.state_dict().items() if v.is_floating_point()}
         m.eval()
         with torch.no_grad():
             r = m(torch.from_numpy((noise("image eval", (3, 3, 16, 16)) + 1) / 2))
-        out |= {f"{name}/eval/{k}": v for k, v in r.items() if k != "phi"}
+        out |= {f"{name}/eval/{k}": v for k, v in r.items() if k not in ("phi", "trained")}
     save(ROOT / "testdata" / "networks.safetensors", out)
 
 

@@ -40,6 +40,10 @@ var operators = map[string]func(b *Builder, in inputs) *Tensor{
 	"logsumexp":             func(b *Builder, in inputs) *Tensor { return b.LogSumExp(in["x"]) },
 	"cross_entropy":         func(b *Builder, in inputs) *Tensor { return b.CrossEntropy(in["x"], in["t"], nil) },
 	"cross_entropy_weights": func(b *Builder, in inputs) *Tensor { return b.CrossEntropy(in["x"], in["t"], in["w"]) },
+	"columns":               func(b *Builder, in inputs) *Tensor { return b.Columns(in["x"], in["z"]) },
+	"times":                 func(b *Builder, in inputs) *Tensor { return b.Times(in["x"], in["f"]) },
+	"ratio":                 func(b *Builder, in inputs) *Tensor { return b.Ratio(in["x"], in["z"]) },
+	"weighted_logsumexp":    func(b *Builder, in inputs) *Tensor { return b.WeightedLogSumExp(in["x"], in["w"]) },
 	"batchnorm":             func(b *Builder, in inputs) *Tensor { return b.BatchNorm(in["x"], "bn") },
 	"standardize": func(b *Builder, in inputs) *Tensor {
 		return b.Standardize(in["x"], []float32{.5, .4, .3}, []float32{.2, .25, .5})
