@@ -95,7 +95,7 @@ func TrainDetector(ctx context.Context, ds, outliers *dataset.Dataset, s Setting
 		Batch: min(s.Batch, training.Len()), Seed: s.Seed,
 	}
 	if outliers != nil {
-		head.Energy = &train.Energy{Beta: s.Beta}
+		head.Outliers = train.Energy{Beta: s.Beta}
 		spec.Outliers = s.OutlierBatch
 	}
 	spec.Head = head
