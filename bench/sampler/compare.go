@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/dreamood/dreamood/bench/peer"
 	"github.com/dreamood/dreamood/bench/record"
 	"github.com/dreamood/dreamood/internal/philox"
 )
@@ -18,14 +19,14 @@ type bench struct {
 	rows                       int // of a large bank
 }
 
-func (b bench) faiss() (*process, error) { return start("the peer", nil, b.python, b.peer) }
+func (b bench) faiss() (*peer.Process, error) { return peer.Start("the peer", nil, b.python, b.peer) }
 
-func (b bench) ours(level string) (*process, error) {
+func (b bench) ours(level string) (*peer.Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return start("our side", []string{"DREAMOOD_SIMD=" + level}, self, "-worker")
+	return peer.Start("our side", []string{"DREAMOOD_SIMD=" + level}, self, "-worker")
 }
 
 // compare measures the settings of the paper at every level, then how time grows.
@@ -69,27 +70,27 @@ func (b bench) compare() ([]record.Record, error) {
 
 // setting lets FAISS and each of our levels draw rounds in turn.
 func (b bench) setting(s setting, bank string, levels []string, whole bool) ([]record.Record, error) {
-	peer, err := b.faiss()
+	other, err := b.faiss()
 	if err != nil {
 		return nil, err
 	}
-	defer peer.stop()
+	defer other.Stop()
 	load := s.question
 	load.Op, load.Bank = "load", bank
 	var border answer
-	if err := peer.ask(load, &border); err != nil {
+	if err := other.Ask(load, &border); err != nil {
 		return nil, err
 	}
-	var sides []*process
+	var sides []*peer.Process
 	var names []string
 	for _, level := range levels {
 		p, err := b.ours(level)
 		if err != nil {
 			return nil, err
 		}
-		defer p.stop()
+		defer p.Stop()
 		var a answer
-		if err := p.ask(load, &a); err != nil {
+		if err := p.Ask(load, &a); err != nil {
 			return nil, err
 		}
 		if a.Level != level {
@@ -100,7 +101,7 @@ func (b bench) setting(s setting, bank string, levels []string, whole bool) ([]r
 			return nil, fmt.Errorf("%s: only %d of %d boundary points are FAISS's", level, same, len(a.Boundary))
 		}
 		sides, names = append(sides, p), append(names, level)
-		if err := b.check(s, p, peer, level); err != nil {
+		if err := b.check(s, p, other, level); err != nil {
 			return nil, err
 		}
 	}
@@ -109,12 +110,12 @@ func (b bench) setting(s setting, bank string, levels []string, whole bool) ([]r
 	for i := range b.rounds {
 		q := question{Op: "round", Seed: i, How: "faiss"}
 		var a answer
-		if err := peer.ask(q, &a); err != nil {
+		if err := other.Ask(q, &a); err != nil {
 			return nil, err
 		}
 		faiss = append(faiss, a.Seconds)
 		if q.How = "gemm"; whole {
-			if err := peer.ask(q, &a); err != nil {
+			if err := other.Ask(q, &a); err != nil {
 				return nil, err
 			}
 			gemm = append(gemm, a.Seconds)
@@ -123,7 +124,7 @@ func (b bench) setting(s setting, bank string, levels []string, whole bool) ([]r
 			var turns []float64 // ours is short: several rounds to one of the peer's
 			for j := range 5 {
 				q.Seed = 5*i + j
-				if err := p.ask(q, &a); err != nil {
+				if err := p.Ask(q, &a); err != nil {
 					return nil, err
 				}
 				turns = append(turns, a.Seconds)
@@ -140,7 +141,7 @@ func (b bench) setting(s setting, bank string, levels []string, whole bool) ([]r
 		}
 	}
 	if whole {
-		more, err := b.limits(s, sides[0], peer, took[0])
+		more, err := b.limits(s, sides[0], other, took[0])
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +154,7 @@ func (b bench) setting(s setting, bank string, levels []string, whole bool) ([]r
 }
 
 // check gives both sides the same noise and compares what they pick.
-func (b bench) check(s setting, ours, peer *process, level string) error {
+func (b bench) check(s setting, ours, other *peer.Process, level string) error {
 	noise := make([]float32, s.Noises*s.d)
 	philox.Normals(noise, philox.Key{Seed: 2, Purpose: "bench.check"})
 	path, err := writeArray(b.folder, "noise.npy", noise, 1, s.Noises, s.d)
@@ -161,10 +162,10 @@ func (b bench) check(s setting, ours, peer *process, level string) error {
 		return err
 	}
 	var a, theirs answer
-	if err := ours.ask(question{Op: "picks", Noise: path}, &a); err != nil {
+	if err := ours.Ask(question{Op: "picks", Noise: path}, &a); err != nil {
 		return err
 	}
-	if err := peer.ask(question{Op: "picks", Noise: path, Points: a.Points}, &theirs); err != nil {
+	if err := other.Ask(question{Op: "picks", Noise: path, Points: a.Points}, &theirs); err != nil {
 		return err
 	}
 	same := 0
@@ -181,16 +182,16 @@ func (b bench) check(s setting, ours, peer *process, level string) error {
 }
 
 // limits compares a round with its floor and measures a request of 10,000 outliers.
-func (b bench) limits(s setting, p, peer *process, took []float64) ([]record.Record, error) {
+func (b bench) limits(s setting, p, other *peer.Process, took []float64) ([]record.Record, error) {
 	var f, best, q answer
-	if err := p.ask(question{Op: "floor", Times: 15}, &f); err != nil {
+	if err := p.Ask(question{Op: "floor", Times: 15}, &f); err != nil {
 		return nil, err
 	}
-	if err := peer.ask(question{Op: "gemm", M: s.Noises, N: s.n, D: s.d, Times: 15}, &best); err != nil {
+	if err := other.Ask(question{Op: "gemm", M: s.Noises, N: s.n, D: s.d, Times: 15}, &best); err != nil {
 		return nil, err
 	}
 	gemm := min(f.Gemm, best.Seconds) // what this CPU can do
-	if err := p.ask(question{Op: "request", Count: 10_000}, &q); err != nil {
+	if err := p.Ask(question{Op: "request", Count: 10_000}, &q); err != nil {
 		return nil, err
 	}
 	floor := s.record("round/floor", took, []float64{f.Noise + gemm + f.Count}, "the noise, the product and the counting, each alone")

@@ -31,18 +31,18 @@ func (b bench) large() ([]record.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer p.stop()
+	defer p.Stop()
 	load := s.question
 	load.Op, load.Bank = "load", bank
 	begin := time.Now()
 	var loaded, a answer
-	if err := p.ask(load, &loaded); err != nil {
+	if err := p.Ask(load, &loaded); err != nil {
 		return nil, err
 	}
 	fmt.Printf("border found in %s\n", time.Since(begin).Round(time.Second))
 	var rounds []float64
 	for i := range 3 {
-		if err := p.ask(question{Op: "round", Seed: i}, &a); err != nil {
+		if err := p.Ask(question{Op: "round", Seed: i}, &a); err != nil {
 			return nil, err
 		}
 		rounds = append(rounds, a.Seconds)
@@ -61,18 +61,18 @@ func (b bench) large() ([]record.Record, error) {
 // queries measures what one query costs FAISS, in seconds.
 func (b bench) queries(s setting, bank string) (float64, error) {
 	const count = 256
-	peer, err := b.faiss()
+	other, err := b.faiss()
 	if err != nil {
 		return 0, err
 	}
-	defer peer.stop()
+	defer other.Stop()
 	var a answer
-	if err := peer.ask(question{Op: "open", Bank: bank}, &a); err != nil {
+	if err := other.Ask(question{Op: "open", Bank: bank}, &a); err != nil {
 		return 0, err
 	}
 	var took []float64
 	for range 3 {
-		if err := peer.ask(question{Op: "search", Count: count, K: s.K}, &a); err != nil {
+		if err := other.Ask(question{Op: "search", Count: count, K: s.K}, &a); err != nil {
 			return 0, err
 		}
 		took = append(took, a.Seconds/count)

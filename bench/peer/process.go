@@ -1,4 +1,5 @@
-package main
+// Package peer talks to the other side of a comparison: a process that takes a JSON line and answers with one.
+package peer
 
 import (
 	"bufio"
@@ -9,16 +10,16 @@ import (
 	"os/exec"
 )
 
-// process is one side of a comparison: it takes a JSON line and answers with one.
-type process struct {
+// Process is one side of a comparison: it takes a JSON line and answers with one.
+type Process struct {
 	name string
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  *bufio.Scanner
 }
 
-// start runs a side; env is added to this process's.
-func start(name string, env []string, command string, args ...string) (*process, error) {
+// Start runs a side; env is added to this process's.
+func Start(name string, env []string, command string, args ...string) (*Process, error) {
 	cmd := exec.Command(command, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
@@ -35,11 +36,11 @@ func start(name string, env []string, command string, args ...string) (*process,
 	}
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 64<<20)
-	return &process{name: name, cmd: cmd, in: in, out: lines}, nil
+	return &Process{name: name, cmd: cmd, in: in, out: lines}, nil
 }
 
-// ask sends a question and reads the answer into answer.
-func (p *process) ask(question, answer any) error {
+// Ask sends a question and reads the answer into answer.
+func (p *Process) Ask(question, answer any) error {
 	line, err := json.Marshal(question)
 	if err != nil {
 		return err
@@ -56,8 +57,8 @@ func (p *process) ask(question, answer any) error {
 	return nil
 }
 
-// stop ends a side.
-func (p *process) stop() {
+// Stop ends a side.
+func (p *Process) Stop() {
 	_ = p.in.Close()
 	_ = p.cmd.Wait()
 }
