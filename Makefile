@@ -128,6 +128,15 @@ bench-sampler: $(CACHE)/bench-sampler/.complete ## The sampler against FAISS, bo
 $(CACHE)/bench-sampler/.complete: bench/sampler/requirements.txt
 	@python3 -m venv $(CACHE)/bench-sampler && $(CACHE)/bench-sampler/bin/pip install -q -r bench/sampler/requirements.txt && touch $@
 
+.PHONY: bench-generator
+bench-generator: setup $(CACHE)/bench-generator/.complete ## The generator beside diffusers and Optimum over gRPC: bench/results/generator.json (quarter of an hour)
+	@$(CACHE)/bench-generator/bin/python bench/generator/model.py --tokenizer models/reference/tokenizer --out $(CACHE)/bench-generator/sd18m
+	@mkdir -p bin && $(GO) build -o bin/bench-generator ./bench/generator
+	@bin/bench-generator -python $(CACHE)/bench-generator/bin/python $(BENCH)
+
+$(CACHE)/bench-generator/.complete: bench/generator/requirements.txt
+	@python3 -m venv $(CACHE)/bench-generator && $(CACHE)/bench-generator/bin/pip install -q -r bench/generator/requirements.txt && touch $@
+
 .PHONY: bench-runs
 bench-runs: setup ## The run system against the JetStream below it, and 200 simulated workers: bench/results/runs.json
 	@mkdir -p bin && $(GO) build -o bin/bench-runs ./bench/runs

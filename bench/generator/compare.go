@@ -26,8 +26,8 @@ type model struct {
 
 func (b bench) models() []model {
 	return []model{
-		{name: "reference", folder: "models", dir: "models/reference", width: 256, steps: 20, guidance: 3, rounds: map[int]int{1: 7, 4: 5, 16: 5}},
-		{name: "sd18m", folder: b.random, dir: b.random, width: 256, steps: 10, guidance: 7.5, rounds: map[int]int{1: 3, 4: 2, 16: 1}},
+		{name: "reference", folder: "models", dir: "models/reference", width: 256, steps: 20, guidance: 3, rounds: map[int]int{1: 5, 4: 3, 16: 3}},
+		{name: "sd18m", folder: b.random, dir: b.random, width: 256, steps: 5, guidance: 7.5, rounds: map[int]int{1: 3, 4: 2, 16: 1}},
 	}
 }
 
@@ -81,6 +81,7 @@ func (b bench) model(ctx context.Context, m model) ([]record.Record, error) {
 	sides := append(ours, theirs...)
 	for _, s := range sides {
 		defer s.stop()
+		fmt.Printf("  %s: %s\n", m.name, s.name)
 		if _, err := s.render(ctx, 1); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}

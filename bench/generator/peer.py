@@ -56,7 +56,7 @@ def diffusers(q):
     dtype = getattr(torch, q["dtype"])
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().to(dtype)
-    if q["channels_last"]:
+    if q.get("channels_last"):
         pipe.unet.to(memory_format=torch.channels_last)
         pipe.vae.to(memory_format=torch.channels_last)
     return pipe

@@ -58,6 +58,7 @@ type CLI struct {
 	GC       GCCmd       `cmd:"" name:"gc" group:"look" help:"Remove blobs that nothing names any more, now."`
 	Token    TokenCmd    `cmd:"" group:"look" help:"Tokens, for servers that ask who calls."`
 	Trace    TraceCmd    `cmd:"" group:"look" help:"Where the time of a call or a run went, as a picture."`
+	Bench    BenchCmd    `cmd:"" group:"look" help:"Measure this machine: how the generator runs fastest."`
 	Doctor   DoctorCmd   `cmd:"" group:"look" help:"Say what is there, what is missing, and what to do about it."`
 	Version  VersionCmd  `cmd:"" group:"look" help:"Print the version."`
 	Pipeline PipelineCmd `cmd:"" group:"look" help:"Pipelines: many runs from one YAML file; run again, only what is missing."`

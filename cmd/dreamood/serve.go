@@ -50,10 +50,15 @@ type ServeCmd struct {
 
 	LimitFlags `embed:"" group:"limits"`
 
-	Provider  string `default:"cpu" enum:"cpu,openvino,cuda,tensorrt" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino, cuda or tensorrt (default cpu). dreamood doctor names what is there."`
-	Threads   int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
-	Batch     int    `env:"DREAMOOD_BATCH" placeholder:"N" help:"Pictures that a generator renders together (default: by the size of the model's latents). They do not depend on it."`
-	ShardSize int    `env:"DREAMOOD_SHARD_SIZE" placeholder:"N" help:"Pictures per shard of a set (default: about 45 s of work, by measured speed). They do not depend on it."`
+	Provider string `default:"cpu" enum:"cpu,openvino,cuda,tensorrt" env:"DREAMOOD_PROVIDER" help:"What ONNX Runtime computes on: cpu, openvino, cuda or tensorrt (default cpu). dreamood doctor names what is there."`
+	Threads  int    `env:"DREAMOOD_THREADS" placeholder:"N" help:"Threads of the native engine (default: one per core)."`
+
+	Precision string `default:"fp32" enum:"fp32,bf16" env:"DREAMOOD_PRECISION" help:"Of the generator's U-Net: fp32, or bf16 with --provider openvino on CPUs that have it, about twice as fast (default fp32). dreamood bench generator says how far its pictures differ."`
+	Lanes     int    `env:"DREAMOOD_LANES" placeholder:"N" help:"Runs of the generator's U-Net at once, which share the threads (default: as dreamood bench generator measured, else 2 on a CPU)."`
+	Untouched bool   `name:"untouched-graphs" env:"DREAMOOD_UNTOUCHED_GRAPHS" help:"Run the generator's U-Net as it was stored, without fused attention and with equal steps alone in a batch: slower, to look for faults."`
+
+	Batch     int `env:"DREAMOOD_BATCH" placeholder:"N" help:"Pictures that a generator renders together (default: by the size of the model's latents). They do not depend on it."`
+	ShardSize int `env:"DREAMOOD_SHARD_SIZE" placeholder:"N" help:"Pictures per shard of a set (default: about 45 s of work, by measured speed). They do not depend on it."`
 
 	Engine         string `default:"" enum:",process,inline" env:"DREAMOOD_ENGINE" placeholder:"WHERE" help:"Where the generator's models are: inline, in this process, or process, in one of their own that is started again when it crashes or hangs (default: process for cuda and tensorrt)."`
 	EnginePictures int    `env:"DREAMOOD_ENGINE_PICTURES" placeholder:"N" help:"Replace the engine process after so many pictures (default: never)."`
@@ -126,7 +131,8 @@ func (c *ServeCmd) config(credentials rpc.Credentials, tracing trace.TracerProvi
 		Credentials: credentials, Tokens: c.Tokens, ClientCA: c.ClientCA,
 		NATSCreds: c.NATSCreds, NATSCA: c.NATSCA, NATSCert: c.NATSCert, NATSKey: c.NATSKey, GCEvery: c.GCEvery, GCGrace: c.GCGrace,
 		Target: c.Target, Data: c.Data, Store: c.Store, Listen: c.Listen, NATS: c.NATS, NATSListen: c.NATSListen, Models: c.Models,
-		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Trainer: c.Trainer, Provider: c.Provider, Threads: c.Threads, Batch: c.Batch, ShardSize: c.ShardSize,
+		Datasets: c.Roots, Embedder: c.Embedder, Sampler: c.Sampler, Generator: c.Generator, Trainer: c.Trainer, Provider: c.Provider, Threads: c.Threads,
+		Precision: c.Precision, Lanes: c.Lanes, Untouched: c.Untouched, Batch: c.Batch, ShardSize: c.ShardSize,
 		Version: version, Metrics: c.Metrics, Tracing: tracing, DrainDelay: c.DrainDelay, DrainTimeout: c.DrainTimeout,
 		QuotaRuns: c.QuotaRuns, QuotaShards: c.QuotaShards, Limits: c.LimitFlags.limits(),
 		Engine: c.Engine, EnginePictures: c.EnginePictures, EngineMemory: c.EngineMemory,

@@ -38,7 +38,10 @@ type Config struct {
 	Trainer    string   // address of the trainer, for the gates of a generator; "" = in this process, or none
 	Provider   string   // "cpu", "openvino", "cuda" or "tensorrt"; "" = cpu
 	Threads    int      // of one model run; 0 = all CPUs
-	Batch      int      // pictures rendered together; 0 = by the size of the model's latents
+	Batch      int      // pictures rendered together; 0 = as measured, or by the size of the model's latents
+	Lanes      int      // runs of the generator's U-Net at once; 0 = as measured, or chosen
+	Precision  string   // of the generator's U-Net: "fp32" or "bf16"; "" = fp32
+	Untouched  bool     // the generator's U-Net runs as it was stored
 	ShardSize  int      // pictures per shard of a set; 0 = by measured speed
 
 	Engine         string // EngineInline or EngineProcess: where the generator's models are; "" = a process where CUDA is used
@@ -138,6 +141,15 @@ func (c Config) Validate() error {
 	}
 	if c.EnginePictures < 0 || c.EngineMemory < 0 {
 		bad("--engine-pictures %d, --engine-memory %d: want 0 (no limit) or more", c.EnginePictures, c.EngineMemory)
+	}
+	switch {
+	case c.Precision != "" && c.Precision != "fp32" && c.Precision != "bf16":
+		bad("--precision %q: want fp32 or bf16", c.Precision)
+	case c.Precision == "bf16" && c.Provider != "openvino":
+		bad("--precision bf16: it wants --provider openvino")
+	}
+	if c.Lanes < 0 {
+		bad("--lanes %d: want 0 or more", c.Lanes)
 	}
 	if c.Batch < 0 || c.ShardSize < 0 {
 		bad("--batch %d, --shard-size %d: want 0 or more", c.Batch, c.ShardSize)

@@ -28,11 +28,17 @@ func engineOf(provider string) string {
 // pipeline is how the generator's models run.
 func (a *App) pipeline() diffusion.Config {
 	cfg := onnx.Config{Provider: a.cfg.Provider, Threads: a.cfg.Threads}
+	if a.cfg.Precision == "bf16" {
+		cfg.Precision = a.cfg.Precision
+	}
 	if cfg.Provider == "tensorrt" {
 		cfg.Engines = filepath.Join(a.cfg.Data, "tensorrt")
 	}
-	return diffusion.Config{ONNX: cfg, Batch: a.cfg.Batch, Loop: cfg.Provider == "cuda"} // TensorRT does not take the loop's graph
+	return diffusion.Config{ONNX: cfg, Batch: a.cfg.Batch, Lanes: a.cfg.Lanes, Untouched: a.cfg.Untouched, Profiles: Profiles(a.cfg.Data), Loop: cfg.Provider == "cuda"} // TensorRT does not take the loop's graph
 }
+
+// Profiles is the file of what dreamood bench generator measured, in a data folder.
+func Profiles(data string) string { return filepath.Join(data, "generator-profiles.json") }
 
 // opener opens models for the generator: nil where they are in this process.
 func (a *App) opener() (func(dir string) (generator.Pipeline, error), error) {

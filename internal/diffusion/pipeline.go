@@ -23,10 +23,13 @@ type Config struct {
 	// encoder and the VAE decoder, which take little time, stay on the CPU
 	// provider in full precision.
 	ONNX onnx.Config
-	// Lanes is the number of U-Net runs at once, which share the threads;
-	// 0 = 1. Untouched runs the U-Net's graph as it was stored: see decision 0024.
+	// Lanes is the number of U-Net runs at once, which share the threads; 0
+	// chooses. Untouched runs the U-Net's graph as it was stored. Profiles, if
+	// not "", is a file of measured lanes and batches for where they are 0. See
+	// decision 0024.
 	Lanes     int
 	Untouched bool
+	Profiles  string
 	// Batch is the number of pictures that are rendered together; 0 chooses by
 	// the size of the latents.
 	Batch int
@@ -143,6 +146,13 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 	if cfg.Batch < 0 || cfg.Lanes < 0 {
 		return nil, fmt.Errorf("batch %d, lanes %d: want 0 (chosen) or more", cfg.Batch, cfg.Lanes)
 	}
+	cfg, err := cfg.tuned(dir)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Lanes == 0 {
+		cfg.Lanes = cfg.defaultLanes()
+	}
 	if _, err := vet(dir); err != nil {
 		return nil, err
 	}
@@ -151,7 +161,6 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 	if p.noise == nil {
 		p.noise = drawNoise
 	}
-	var err error
 	if p.scheduler, err = ReadSchedulerConfig(filepath.Join(dir, "scheduler", "scheduler_config.json")); err != nil {
 		return nil, err
 	}
