@@ -234,6 +234,7 @@ func (p *Pipeline) Render(ctx context.Context, items []diffusion.Item, opts diff
 		return nil, err
 	}
 	images, err := c.render(ctx, p.s.cfg, data, opts)
+	err = recognised(err)
 	var crash *CrashError
 	switch {
 	case errors.As(err, &crash):

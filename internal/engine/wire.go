@@ -9,6 +9,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/stage"
@@ -71,3 +72,15 @@ func (e *CrashError) Error() string {
 	}
 	return fmt.Sprintf("the engine process %s; it is started again", e.Why)
 }
+
+// recognised is an error out of the process that callers can tell as they can in this one: status messages carry texts.
+func recognised(err error) error {
+	if err != nil && strings.Contains(err.Error(), diffusion.ErrNotFinite.Error()) {
+		return notFinite{err}
+	}
+	return err
+}
+
+type notFinite struct{ error }
+
+func (e notFinite) Unwrap() []error { return []error{e.error, diffusion.ErrNotFinite} }

@@ -47,7 +47,7 @@ func (s *selection) choose(ctx context.Context, b block, k, want int, known *see
 	class := s.space.Classes[b.label].Name
 	for end := b.quota * s.judge.gate.MaxAttempts; t.Taken < want && k < end; {
 		n := t.next(want-t.Taken, end-k, s.model.Batch())
-		pictures, records, err := s.render(ctx, b.candidates(k, n, s.judge.gate.MaxAttempts), t.Taken)
+		pictures, records, err := s.render(ctx, b.candidates(k, n, s.judge.gate.MaxAttempts))
 		if err != nil {
 			return t, err
 		}
@@ -91,7 +91,7 @@ func (s *selection) choose(ctx context.Context, b block, k, want int, known *see
 }
 
 // render makes the pictures of candidates, or returns them as they were kept. Broken ones have no PNG.
-func (s *selection) render(ctx context.Context, c segment, taken int) ([]Rendered, []*generatorv1.PictureRecord, error) {
+func (s *selection) render(ctx context.Context, c segment) ([]Rendered, []*generatorv1.PictureRecord, error) {
 	work, records, err := s.embeddings(ctx, c)
 	if err != nil {
 		return nil, nil, err
