@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,4 +113,74 @@ func TestTarShardsHoldSamples(t *testing.T) {
 	if text, err := io.ReadAll(r); err != nil || bytes.Count(text, []byte("\n")) != len(set) {
 		t.Errorf("%d lines, %v", bytes.Count(text, []byte("\n")), err)
 	}
+}
+
+// TestAnExportThatReplacesAnotherLeavesNothingOfIt replaces a long one by a short one, in a folder and in a bucket, in both
+// forms and from one to the other; what is no part of an export stays.
+func TestAnExportThatReplacesAnotherLeavesNothingOfIt(t *testing.T) {
+	server := buckettest.Start(t)
+	long, short := &fake{set: twenty()}, &fake{set: twenty()[:3]}
+	folder := t.TempDir()
+	for _, out := range []string{folder, server.URL("replaced")} {
+		list := func() []string {
+			if strings.HasPrefix(out, bucket.Scheme) {
+				return objects(t, out)
+			}
+			return files(t, out)
+		}
+		for i, c := range []struct {
+			before, after string
+			want          []string
+		}{
+			{"webdataset", "webdataset", []string{"manifest.jsonl", "shard-000000.tar"}},
+			{"folder", "webdataset", []string{"manifest.jsonl", "shard-000000.tar"}},
+			{"webdataset", "folder", []string{"cat/000000.png", "cat/000002.png", "manifest.jsonl", "müßige Fliege/000001.png"}},
+			{"folder", "folder", []string{"cat/000000.png", "cat/000002.png", "manifest.jsonl", "müßige Fliege/000001.png"}},
+		} {
+			long.typed(t, "sets", "export", "demo", "--out", out, "--force", "--shard-size", "6", "--format", c.before).wants(t, exitOK)
+			short.typed(t, "sets", "export", "demo", "--out", out, "--force", "--shard-size", "6", "--format", c.after).wants(t, exitOK)
+			if got := list(); !slices.Equal(got, c.want) {
+				t.Errorf("%s, case %d: %q, want %q", out, i, got, c.want)
+			}
+		}
+	}
+	own := filepath.Join(folder, "cat", "mine.txt")
+	if err := os.WriteFile(own, []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	(&fake{set: twenty()[1:2]}).typed(t, "sets", "export", "demo", "--out", folder, "--force").wants(t, exitOK)
+	if got, want := files(t, folder), []string{"cat/mine.txt", "manifest.jsonl", "müßige Fliege/000001.png"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func objects(t *testing.T, url string) (names []string) {
+	t.Helper()
+	b, err := bucket.Open(t.Context(), url, bucket.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for info, err := range b.List(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, info.Name)
+	}
+	return names
+}
+
+func files(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			names = append(names, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	return names
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
@@ -39,13 +41,17 @@ type destination interface {
 	scratch(name string) (*os.File, error) // a file that place puts under its name, or discard removes
 	place(ctx context.Context, name string, file *os.File) error
 	discard(name string, file *os.File)
-	line(data []byte) error // of the manifest
+	line(data []byte) error                              // of the manifest
+	replaced(ctx context.Context) (io.ReadCloser, error) // the manifest of the export that this one replaces, or of one that was cut off; fs.ErrNotExist
+	remove(ctx context.Context, name string) error       // none is no error
 	complete(ctx context.Context) error
 	close()
 }
 
-// uploads at once, and what they may hold in memory.
-const uploads = 8
+const (
+	uploads        = 8              // at once
+	abandonedAfter = 24 * time.Hour // when an upload that has not ended is that of an export that died
+)
 
 // bucketFolder writes an export below a prefix of a bucket, several files at once. What is there with the same content,
 // from an export that was cut off, is not sent again.
@@ -75,12 +81,19 @@ func openBucket(ctx context.Context, url string, replace bool) (*bucketFolder, e
 		b.Close()
 		return nil, usage("%s already holds an export; choose another place, or replace it with --force", url)
 	} else if done {
-		err = b.Remove(ctx, manifestName)
+		if err = b.Copy(ctx, manifestName, manifestName+replacedSuffix); err == nil {
+			err = b.Remove(ctx, manifestName)
+		}
 	}
 	if err == nil {
 		f.manifest, err = unnamed()
 	}
 	if err != nil {
+		b.Close()
+		return nil, err
+	}
+	if _, _, err := b.Abandoned(ctx, "", time.Now().Add(-abandonedAfter), false); err != nil {
+		f.manifest.Close()
 		b.Close()
 		return nil, err
 	}
@@ -112,6 +125,16 @@ func (f *bucketFolder) place(_ context.Context, name string, file *os.File) erro
 }
 
 func (f *bucketFolder) discard(_ string, file *os.File) { file.Close() }
+
+func (f *bucketFolder) replaced(ctx context.Context) (io.ReadCloser, error) {
+	r, _, err := f.Open(ctx, manifestName+replacedSuffix)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return nil, fs.ErrNotExist
+	}
+	return r, err
+}
+
+func (f *bucketFolder) remove(ctx context.Context, name string) error { return f.Remove(ctx, name) }
 
 // send uploads what is not there yet, when one of the uploads under way has ended.
 func (f *bucketFolder) send(name string, r io.ReadSeeker, done func()) {

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dreamood/dreamood/internal/bucket"
@@ -33,6 +38,7 @@ type exporter struct {
 	to     destination
 	shards *tarShards // nil: every picture is a file
 	seen   map[string]bool
+	names  map[string]bool // of the files that were written
 	bytes  uint64
 }
 
@@ -41,12 +47,12 @@ func newExporter(ctx context.Context, to string, f ExportFlags) (*exporter, erro
 	if f.ShardSize < 1 {
 		return nil, usage("--shard-size %d: want 1 or more", f.ShardSize)
 	}
-	e := &exporter{seen: map[string]bool{}}
+	e := &exporter{seen: map[string]bool{}, names: map[string]bool{}}
 	var err error
 	if strings.HasPrefix(to, bucket.Scheme) {
 		e.to, err = openBucket(ctx, to, f.Force)
 	} else {
-		e.to, err = openFolder(to, f.Force)
+		e.to, err = openFolderOver(to, f.Force, func(root *os.Root) error { return root.Rename(manifestName, manifestName+replacedSuffix) })
 	}
 	if err == nil && f.Format == formWebDataset {
 		e.shards = &tarShards{to: e.to, most: f.ShardSize}
@@ -72,8 +78,10 @@ func (e *exporter) add(ctx context.Context, picture *generatorv1.Picture) error 
 	}
 	var err error
 	if e.shards == nil {
+		e.names[name] = true
 		err = e.to.write(ctx, name, picture.GetPng())
 	} else {
+		e.names[e.shards.name()] = true
 		record.Shard = proto.Int32(int32(e.shards.number))
 		err = e.shards.add(ctx, picture)
 	}
@@ -95,7 +103,47 @@ func (e *exporter) finish(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.clear(ctx); err != nil {
+		return err
+	}
 	return e.to.complete(ctx)
+}
+
+// clear removes the files of the export that was replaced, as far as this one did not write them anew: whoever reads all
+// shards of a folder must not find old ones.
+func (e *exporter) clear(ctx context.Context) error {
+	old, err := e.to.replaced(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	lines := bufio.NewScanner(old)
+	lines.Buffer(nil, maxLine)
+	gone := map[string]bool{}
+	for lines.Scan() {
+		r := &generatorv1.PictureRecord{}
+		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(lines.Bytes(), r); err != nil || badPath(r) != "" {
+			continue // none of ours
+		}
+		gone[r.File] = true
+		if r.Shard != nil {
+			gone[tarName(int(*r.Shard))] = true
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("export to %s: the manifest that is replaced: %w", e.to, err)
+	}
+	for name := range gone {
+		if !e.names[name] {
+			if err := e.to.remove(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	return e.to.remove(ctx, manifestName+replacedSuffix)
 }
 
 // close gives the destination back; what was not finished leaves no manifest.
@@ -122,7 +170,7 @@ func badPath(record *generatorv1.PictureRecord) string {
 		return "its class holds a character that a folder's name cannot hold everywhere"
 	case strings.ContainsFunc(class, func(r rune) bool { return !unicode.IsGraphic(r) }):
 		return "its class holds a control character"
-	case strings.EqualFold(class, manifestName) || strings.EqualFold(class, manifestName+partialSuffix):
+	case strings.EqualFold(class, manifestName) || strings.EqualFold(class, manifestName+partialSuffix) || strings.EqualFold(class, manifestName+replacedSuffix):
 		return "its class has the name of the manifest"
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -12,6 +13,7 @@ import (
 const (
 	manifestName   = "manifest.jsonl"
 	partialSuffix  = ".partial"
+	replacedSuffix = ".replaced"
 	maxNameBytes   = 255 // of one part of a path, the limit of common file systems
 	reservedOnDisk = `<>:"|?*\`
 )
@@ -26,6 +28,11 @@ type folder struct {
 
 // openFolder makes dir where it is missing. It refuses one that holds a finished export, unless replace.
 func openFolder(dir string, replace bool) (*folder, error) {
+	return openFolderOver(dir, replace, func(root *os.Root) error { return root.Remove(manifestName) })
+}
+
+// openFolderOver is openFolder, with what is done to the manifest of the export that is replaced.
+func openFolderOver(dir string, replace bool, retire func(*os.Root) error) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("export to %s: %w", dir, err)
 	}
@@ -38,7 +45,7 @@ func openFolder(dir string, replace bool) (*folder, error) {
 		root.Close()
 		return nil, usage("%s already holds an export; choose another folder, or replace it with --force", dir)
 	} else if err == nil {
-		if err := root.Remove(manifestName); err != nil {
+		if err := retire(root); err != nil {
 			root.Close()
 			return nil, fmt.Errorf("export to %s: %w", dir, err)
 		}
@@ -114,6 +121,22 @@ func (f *folder) place(_ context.Context, name string, file *os.File) error {
 func (f *folder) discard(name string, file *os.File) {
 	file.Close()
 	f.root.Remove(name + partialSuffix)
+}
+
+// replaced is the manifest of the export that this one replaces.
+func (f *folder) replaced(context.Context) (io.ReadCloser, error) {
+	return f.root.Open(manifestName + replacedSuffix)
+}
+
+// remove removes a file; none is no error. Folders that are empty then go too.
+func (f *folder) remove(_ context.Context, name string) error {
+	if err := f.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("export to %s: %w", f.dir, err)
+	}
+	if dir := path.Dir(name); dir != "." {
+		_ = f.root.Remove(dir) // unless something is left in it
+	}
+	return nil
 }
 
 // line adds to the manifest.

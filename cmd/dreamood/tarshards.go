@@ -24,7 +24,9 @@ type tarShards struct {
 	labels map[string]int // of classes whose records have none
 }
 
-func (t *tarShards) name() string { return fmt.Sprintf("shard-%06d.tar", t.number) }
+func (t *tarShards) name() string { return tarName(t.number) }
+
+func tarName(number int) string { return fmt.Sprintf("shard-%06d.tar", number) }
 
 func (t *tarShards) add(ctx context.Context, p *generatorv1.Picture) error {
 	if t.file == nil {
