@@ -64,7 +64,7 @@ func Parse(text string) (name, prefix string, err error) {
 	prefix = strings.Trim(u.Path, "/")
 	for _, part := range strings.Split(prefix, "/") {
 		if prefix != "" && (part == "" || part == "." || part == "..") {
-			return "", "", fmt.Errorf("%q: the prefix has an empty part, or one that is . or ..", text)
+			return "", "", fmt.Errorf("%q: parts of the prefix may not be empty, nor lead to other folders", text)
 		}
 	}
 	return u.Host, prefix, nil

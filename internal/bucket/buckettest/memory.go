@@ -101,7 +101,6 @@ func (m *memory) put(w http.ResponseWriter, r *http.Request, path string, body [
 			fail(w, http.StatusNotFound, "NoSuchKey")
 			return
 		}
-		body = o.data
 		o.modified = time.Now()
 		m.objects[path] = o
 		fmt.Fprintf(w, `<CopyObjectResult><ETag>"%s"</ETag><LastModified>%s</LastModified></CopyObjectResult>`, o.tag, stamp(o.modified))
