@@ -28,7 +28,7 @@ const loopSteps = 10
 // Check-points are of single steps: work that goes on from one does not, nor
 // does work that begins in the middle or whose latents somebody watches.
 func (p *Pipeline) inLoop(items []Item, guided []int, plan Scheduler, opts Options) (linear, bool) {
-	if !p.looped || opts.From != nil || opts.Strength > 0 || opts.Latents != nil || len(guided) != 0 && len(guided) != len(items) {
+	if !p.looped || len(items) < p.batch || opts.From != nil || opts.Strength > 0 || opts.Latents != nil || len(guided) != 0 && len(guided) != len(items) {
 		return linear{}, false
 	}
 	return linearOf(plan)

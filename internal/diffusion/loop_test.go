@@ -51,7 +51,7 @@ func TestLinearSchedules(t *testing.T) {
 func TestLoopGivesThePicturesOfSteps(t *testing.T) {
 	_, items, noise := readTiny(t)
 	steps := openTiny(t, tiny, Config{Noise: noise})
-	loop := openTiny(t, tiny, Config{Noise: noise, Loop: true})
+	loop := openTiny(t, tiny, Config{Noise: noise, Loop: true, Batch: len(items)})
 	for _, name := range []string{DDIM, PLMS, Euler, EulerKarras, DPM, DPMKarras} {
 		for _, guidance := range []float64{1, 6} {
 			opts := Options{Steps: 9, Guidance: guidance, Scheduler: name, PreviewEvery: 4}
@@ -98,7 +98,7 @@ func compareImages(got, want []Image) (share float64, worst int) {
 func TestWhatIsNoLoopIsDoneInSteps(t *testing.T) {
 	_, items, noise := readTiny(t)
 	steps := openTiny(t, tiny, Config{Noise: noise})
-	loop := openTiny(t, tiny, Config{Noise: noise, Loop: true})
+	loop := openTiny(t, tiny, Config{Noise: noise, Loop: true, Batch: len(items)})
 	mixed := append([]Item(nil), items...)
 	mixed[0].Guidance = 1
 	var kept *Checkpoint
@@ -114,7 +114,7 @@ func TestWhatIsNoLoopIsDoneInSteps(t *testing.T) {
 	for name, c := range map[string]struct {
 		items []Item
 		opts  Options
-	}{"mixed guidance": {mixed, opts}, "a check-point": {items[:1], from}} {
+	}{"mixed guidance": {mixed, opts}, "a check-point": {items[:1], from}, "not a full batch": {items[1:], opts}} {
 		want, err := steps.Render(t.Context(), c.items, c.opts)
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func TestWhatIsNoLoopIsDoneInSteps(t *testing.T) {
 // The reference model, whose exporter wrote other shapes, gives its pictures in a
 // loop too; a cancel ends the run inside of the loop, long before its end.
 func TestLoopOfTheReferenceModel(t *testing.T) {
-	p := openTiny(t, "../../models/reference", Config{Loop: true, ONNX: onnx.Config{Threads: 1}})
+	p := openTiny(t, "../../models/reference", Config{Loop: true, Batch: 2, ONNX: onnx.Config{Threads: 1}})
 	items := []Item{{Prompt: "a photo of the ship"}, {Prompt: "a photo of the cat", Key: philox.Key{Index: 1}}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -33,10 +33,10 @@ type Config struct {
 	// Batch is the number of pictures that are rendered together; 0 chooses by
 	// the size of the latents.
 	Batch int
-	// Loop has the graph do all steps of a batch in few runs, where the schedule
-	// allows it; see loopGraph. Check-points are then not of single steps, and
-	// batches are those of one rendering. For GPUs; the pictures differ by
-	// rounding.
+	// Loop has the graph do all steps of a full batch in few runs, where the
+	// schedule allows it; see loopGraph. There are no check-points of single
+	// steps then. For GPUs: the weights are loaded once more for batches with
+	// guidance and once for those without, and the pictures differ by rounding.
 	Loop bool
 	// Noise draws n numbers from a standard normal distribution, for an item:
 	// key is that of the item, with NoisePurpose for the initial noise, and with

@@ -214,12 +214,15 @@ func (c *child) watch(stall time.Duration) {
 
 // socketPair makes two ends of a socket that nobody else can reach.
 func socketPair() (net.Conn, *os.File, error) {
+	syscall.ForkLock.RLock() // no process that is started meanwhile inherits them
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return nil, nil, fmt.Errorf("socket for the engine process: %w", err)
-	}
-	for _, fd := range fds {
-		syscall.CloseOnExec(fd)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "engine"), os.NewFile(uintptr(fds[1]), "engine")
 	defer ours.Close() // net.FileConn has a copy

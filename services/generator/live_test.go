@@ -101,7 +101,7 @@ func (l live) idle(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		q := l.service.queue
 		q.mu.Lock()
-		calls, pictures, under := q.calls, q.pictures, q.rate.under
+		calls, pictures, under := q.calls, q.pictures, q.rate("reference").under+len(q.work)
 		q.mu.Unlock()
 		if calls == 0 {
 			if pictures != 0 || under != 0 {
@@ -196,7 +196,7 @@ func TestCancelledCallsLeaveAtOnce(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	l.service.queue.rate = rate{} // nothing is known, so nothing is refused
+	l.service.queue.rates = map[string]*rate{} // nothing is known, so nothing is refused
 	err = l.collect(ctx, words(1000, 990), func(*generatorv1.RenderOutliersResponse) {})
 	if fault.ReasonOf(err) != fault.DeadlineExceeded {
 		t.Errorf("a call whose time is up ended with %v", err)
@@ -302,7 +302,7 @@ func TestHopelessDeadlinesAreRefused(t *testing.T) {
 	if err := l.collect(t.Context(), words(2, 2), func(*generatorv1.RenderOutliersResponse) {}); err != nil {
 		t.Fatal(err)
 	}
-	l.service.queue.rate = rate{busy: time.Second, done: 100} // of the U-Net, a second
+	l.service.queue.rates["reference"] = &rate{busy: time.Second, done: 100} // of the U-Net, a second
 	for _, c := range []struct {
 		steps   int
 		within  time.Duration

@@ -19,11 +19,11 @@ type queue struct {
 	turns  *semaphore.Weighted // pictures that the engine works on; first come, first served
 
 	mu       sync.Mutex
-	calls    int     // admitted
-	pictures int     // admitted and not rendered, but for calls that wait for their clients
-	work     float64 // of those pictures, in evaluations of the U-Net
-	rate     rate
-	promises []promise // to those that were refused, by time
+	calls    int                // admitted
+	pictures int                // admitted and not rendered, but for calls that wait for their clients
+	work     map[string]float64 // of those pictures, in evaluations of the U-Net, by model
+	rates    map[string]*rate   // by model; models that run together slow each other down, and estimates err upwards
+	promises []promise          // to those that were refused, by time
 }
 
 // promise is what a client was told: that there will be room for its pictures then.
@@ -36,12 +36,13 @@ type promise struct {
 const promised = 8
 
 func newQueue(l Limits) *queue {
-	return &queue{limits: l, turns: semaphore.NewWeighted(int64(l.Engine))}
+	return &queue{limits: l, turns: semaphore.NewWeighted(int64(l.Engine)), work: map[string]float64{}, rates: map[string]*rate{}}
 }
 
 // ticket is a call that was admitted. Its methods are called by one goroutine.
 type ticket struct {
 	q        *queue
+	model    string
 	each     float64 // evaluations of the U-Net for one picture
 	pictures int     // that count
 	parked   bool
@@ -55,10 +56,10 @@ const tooLate = 2
 // unmeasured is what a client is told to wait as long as no speed is known.
 const unmeasured = time.Second
 
-// admit takes in a call of n pictures that come in batches, each picture being so many evaluations of the U-Net.
+// admit takes in a call of n pictures of a model that come in batches, each picture being so many evaluations of the U-Net.
 // RESOURCE_EXHAUSTED says when there may be room; DEADLINE_EXCEEDED that the measured speed leaves no hope of even the
 // first picture.
-func (q *queue) admit(ctx context.Context, n, batch int, each float64) (*ticket, error) {
+func (q *queue) admit(ctx context.Context, model string, n, batch int, each float64) (*ticket, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	over, full := q.pictures+n-q.limits.Waiting, ""
@@ -70,16 +71,18 @@ func (q *queue) admit(ctx context.Context, n, batch int, each float64) (*ticket,
 		full = fmt.Sprintf("%d pictures wait and %d are asked for; this server lets at most %d wait (--max-waiting)", q.pictures, n, q.limits.Waiting)
 	}
 	if full != "" {
-		return nil, &fault.Error{Reason: fault.ResourceExhausted, RetryAfter: q.promise(time.Now(), over, n), Message: full + "; " + q.speed()}
+		return nil, &fault.Error{Reason: fault.ResourceExhausted, RetryAfter: q.promise(time.Now(), over, n), Message: full + "; " + q.speed(model)}
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		first, known := q.rate.time(q.work + each*float64(min(n, batch)))
+		ahead, known := q.ahead()
+		first, measured := q.rate(model).time(each * float64(min(n, batch)))
+		first, known = first+ahead, known && measured
 		if left := time.Until(deadline); known && first > tooLate*left {
 			return nil, fault.New(fault.DeadlineExceeded, "the first picture would take about %s (%d pictures wait; %s), the deadline is in %s; nothing was rendered",
-				first.Round(10*time.Millisecond), q.pictures, q.speed(), left.Round(10*time.Millisecond))
+				first.Round(10*time.Millisecond), q.pictures, q.speed(model), left.Round(10*time.Millisecond))
 		}
 	}
-	t := &ticket{q: q, each: each, left: n}
+	t := &ticket{q: q, model: model, each: each, left: n}
 	q.calls++
 	t.count(n)
 	return t, nil
@@ -95,8 +98,8 @@ func (q *queue) promise(now time.Time, over, n int) time.Duration {
 	over = min(over, promised*q.limits.Waiting)
 	wait := unmeasured
 	if q.pictures > 0 { // else all calls wait for their clients
-		if d, known := q.rate.time(q.work * float64(over) / float64(q.pictures)); known {
-			wait = max(d, time.Millisecond)
+		if d, known := q.ahead(); known {
+			wait = max(time.Duration(float64(d)*float64(over)/float64(q.pictures)), time.Millisecond)
 		}
 	}
 	if over < promised*q.limits.Waiting {
@@ -105,8 +108,28 @@ func (q *queue) promise(now time.Time, over, n int) time.Duration {
 	return wait
 }
 
-func (q *queue) speed() string {
-	one, known := q.rate.time(1)
+// rate is that of a model.
+func (q *queue) rate(model string) *rate {
+	if q.rates[model] == nil {
+		q.rates[model] = &rate{}
+	}
+	return q.rates[model]
+}
+
+// ahead estimates how long all that waits takes, if the speed of every model in it is known.
+func (q *queue) ahead() (whole time.Duration, known bool) {
+	for model, work := range q.work {
+		d, known := q.rate(model).time(work)
+		if !known {
+			return 0, false
+		}
+		whole += d
+	}
+	return whole, true
+}
+
+func (q *queue) speed(model string) string {
+	one, known := q.rate(model).time(1)
 	if !known {
 		return "no speed is measured yet"
 	}
@@ -116,10 +139,10 @@ func (q *queue) speed() string {
 // count makes n pictures of the call count; q.mu is held.
 func (t *ticket) count(n int) {
 	t.q.pictures += n - t.pictures
-	t.q.work += float64(n-t.pictures) * t.each
+	t.q.work[t.model] += float64(n-t.pictures) * t.each
 	t.pictures = n
-	if t.q.pictures == 0 {
-		t.q.work = 0 // no rest of rounding
+	if t.q.work[t.model] <= 0 { // whole numbers: no rest of rounding
+		delete(t.q.work, t.model)
 	}
 }
 
@@ -130,17 +153,17 @@ func (t *ticket) turn(ctx context.Context, n int) (done func(rendered bool), err
 		return nil, err
 	}
 	t.q.mu.Lock()
-	t.q.rate.begin(time.Now())
+	t.q.rate(t.model).begin(time.Now())
 	t.q.mu.Unlock()
 	return func(rendered bool) {
 		t.q.turns.Release(weight)
 		t.q.mu.Lock()
 		defer t.q.mu.Unlock()
 		if !rendered {
-			t.q.rate.end(time.Now(), 0)
+			t.q.rate(t.model).end(time.Now(), 0)
 			return
 		}
-		t.q.rate.end(time.Now(), float64(n)*t.each)
+		t.q.rate(t.model).end(time.Now(), float64(n)*t.each)
 		t.left -= n
 		if !t.parked {
 			t.count(t.left)

@@ -91,7 +91,7 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 	if given > 0 {
 		n, j.given = given, q.Embeddings
 	}
-	t, err := s.queue.admit(ctx, n, model.Batch(), decoding.evaluations())
+	t, err := s.queue.admit(ctx, decoding.Model, n, model.Batch(), decoding.evaluations())
 	if err != nil {
 		return err
 	}
