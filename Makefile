@@ -108,6 +108,12 @@ alerts: ## Check and test the Prometheus rules (needs promtool; Debian: apt-get 
 	@command -v promtool >/dev/null || { echo "make: promtool is missing; it comes with Prometheus"; exit 1; }
 	@cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
 
+.PHONY: ci-examples
+ci-examples: ## Check the example workflows of deploy/ci with actionlint and GitLab's schema (needs network once)
+	@$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.7 deploy/ci/github-actions.yml
+	@test -x $(CACHE)/ci/bin/check-jsonschema || { python3 -m venv $(CACHE)/ci && $(CACHE)/ci/bin/pip install -q check-jsonschema==0.39.0; }
+	@$(CACHE)/ci/bin/check-jsonschema --builtin-schema vendor.gitlab-ci deploy/ci/gitlab-ci.yml
+
 .PHONY: bench
 bench: bench-kernels bench-sampler bench-runs ## Run every benchmark against its peers, then print all records
 	@$(GO) run ./bench/table
