@@ -150,6 +150,8 @@ func (s *Session) remedy(f *fault.Error) string {
 		return fmt.Sprintf("does the server at %s encrypt? Name the authority of its certificate with --tls-ca", s.Server)
 	case f.Reason == fault.Unavailable:
 		return fmt.Sprintf("is a server running at %s? Start one with `dreamood serve`, or say where it is with --server", s.Server)
+	case f.Reason == fault.AlreadyExists && strings.Contains(f.Message, "new_version"):
+		return "choose another name, or make the next version with --new-version"
 	case f.Reason == fault.AlreadyExists:
 		return "choose another name"
 	case f.Reason == fault.ResourceExhausted && f.RetryAfter > 0:

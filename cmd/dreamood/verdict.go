@@ -98,7 +98,11 @@ func (s *Session) measurement(ctx context.Context, name string) (*evaluation.Mea
 	if err != nil {
 		return nil, fmt.Errorf("the measurements of %s: %w", name, err)
 	}
-	return evaluation.Read(files)
+	m, err := evaluation.Read(files)
+	if err == nil {
+		m.Detector.Name = name // with the version, which it got after it was measured
+	}
+	return m, err
 }
 
 // decide holds a detector of the server against the conditions.

@@ -79,7 +79,12 @@ func (s *Service) planEvaluation(ctx context.Context, payload []byte, _ string) 
 func (s *Service) admit(ctx context.Context, q *trainerv1.TrainDetectorRequest, settings Settings, run string) error {
 	if !q.NewVersion {
 		target := ood.Detectors.Name(q.DetectorId)
-		if err := errors.Join(s.detectors.Free(ctx, q.DetectorId), s.deps.Runs.FreeTarget(ctx, KindTrainDetector, target, run)); err != nil {
+		if err := s.detectors.Free(ctx, q.DetectorId); fault.ReasonOf(err) == fault.AlreadyExists {
+			return fault.New(fault.AlreadyExists, "%s: already exists; choose another id, or make its next version (new_version)", target)
+		} else if err != nil {
+			return err
+		}
+		if err := s.deps.Runs.FreeTarget(ctx, KindTrainDetector, target, run); err != nil {
 			return err
 		}
 	} else if newest, err := s.detectors.Named(ctx, "detector_id", ood.Detectors.Name(q.DetectorId)); err == nil {

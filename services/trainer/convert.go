@@ -89,7 +89,7 @@ func intervalOf(i score.Interval) *trainerv1.Interval {
 // measuredDetector is a detector as measurements name it.
 func measuredDetector(d *trainerv1.Detector) evaluation.Detector {
 	out := evaluation.Detector{
-		Name: versioned(d), Method: d.Method, Set: d.Set, Model: d.Model, Classes: d.Classes, Score: d.Score, Threshold: d.Threshold,
+		Name: d.Name, Method: d.Method, Set: d.Set, Model: d.Model, Classes: d.Classes, Score: d.Score, Threshold: d.Threshold,
 		Seed: d.Training.GetSeed(),
 	}
 	for _, s := range d.Scores {
