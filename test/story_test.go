@@ -77,6 +77,7 @@ func story(t *testing.T, m mesh) ending {
 	e.onnx = download(ctx, t, m, e.detector)
 	evaluate(ctx, t, m, e.detector)
 	scoreImages(ctx, t, m, e.detector)
+	serveDetector(ctx, t, m, e.detector)
 	return e
 }
 
