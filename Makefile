@@ -57,6 +57,11 @@ thousand: setup ## Render sets with generators that are killed again and again, 
 	@mkdir -p out
 	@DREAMOOD_THOUSAND=$(abspath $(or $(RECORD),out/thousand.json)) DREAMOOD_THOUSAND_PER_CLASS=$(or $(PER_CLASS),100) $(GO) test -count 1 -timeout 180m -v -run 'TestThousand$$' ./test
 
+.PHONY: parity-generator
+parity-generator: build ## Render with dreamood and with diffusers side by side, and compare: out/parity-generator/generator.md
+	@test -e $(CACHE)/parity-generator/.complete || { python3 -m venv $(CACHE)/parity-generator && $(CACHE)/parity-generator/bin/pip install -q -r tools/refmodel/requirements.txt && touch $(CACHE)/parity-generator/.complete; }
+	@$(CACHE)/parity-generator/bin/python tools/parity/generator.py program=bin/dreamood $(PARITY)
+
 .PHONY: chaos
 chaos: ## Kill processes and the NATS server at every point of the protocol, cut a cluster, fill disks: RECORD= the figures
 	@mkdir -p out

@@ -140,11 +140,15 @@ type picture struct {
 // decodePicture decodes one picture that examine accepted, into dst, which has
 // room for Size·Size·3 bytes.
 func decodePicture(ctx context.Context, file string, data []byte, f format, dst []uint8, opt Options) (picture, *Problem) {
+	return decodeTo(ctx, file, data, f, dst, opt.Size, opt.Size, opt.Resize)
+}
+
+func decodeTo(ctx context.Context, file string, data []byte, f format, dst []uint8, height, width int, by Resize) (picture, *Problem) {
 	img, err := guard(f.decode, &doneReader{ctx: ctx, r: bytes.NewReader(data)})
 	if err != nil {
 		return picture{}, unreadable(file, err)
 	}
-	return toRGB(img, dst, opt), nil
+	return toRGB(img, dst, height, width, by), nil
 }
 
 // guard calls a decoder. The decoders are memory-safe, and a panic in one on
@@ -175,6 +179,13 @@ func (d *doneReader) Read(p []byte) (int, error) {
 // does, and returns it as [Size, Size, 3] uint8 RGB. The name is for errors,
 // which are of type [Problem].
 func Decode(ctx context.Context, name string, data []byte, opt Options) ([]uint8, error) {
+	return DecodeTo(ctx, name, data, opt.Size, opt.Size, opt)
+}
+
+// DecodeTo is Decode to [height, width, 3] RGB: the largest part in the middle
+// of the picture that has that shape is resized.
+func DecodeTo(ctx context.Context, name string, data []byte, height, width int, opt Options) ([]uint8, error) {
+	opt.Size = max(height, width)
 	opt, err := opt.prepare()
 	if err != nil {
 		return nil, err
@@ -186,8 +197,11 @@ func Decode(ctx context.Context, name string, data []byte, opt Options) ([]uint8
 	if p != nil {
 		return nil, *p
 	}
-	dst := make([]uint8, opt.Size*opt.Size*3)
-	if _, p = decodePicture(ctx, printable(name), data, f, dst, opt); p != nil {
+	if height < 1 || width < 1 {
+		return nil, fmt.Errorf("a picture of %d×%d pixels", width, height)
+	}
+	dst := make([]uint8, height*width*3)
+	if _, p = decodeTo(ctx, printable(name), data, f, dst, height, width, opt.Resize); p != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

@@ -44,27 +44,32 @@ func videoRange(img image.Image) image.Image {
 // level rounds to a grey level.
 func level(v float64) uint8 { return uint8(min(max(v+0.5, 0), 255)) }
 
-// toRGB writes the central square of a picture to dst as [Size, Size, 3] RGB,
+// toRGB writes the middle of a picture to dst as [height, width, 3] RGB,
 // over white where it is transparent, resized where its edge is not Size.
-func toRGB(img image.Image, dst []uint8, opt Options) picture {
+func toRGB(img image.Image, dst []uint8, height, width int, by Resize) picture {
 	b := img.Bounds()
-	side := min(b.Dx(), b.Dy())
-	corner := b.Min.Add(image.Pt((b.Dx()-side)/2, (b.Dy()-side)/2))
-	square := image.NewRGBA(image.Rect(0, 0, side, side))
+	w, h := b.Dx(), b.Dy()
+	if w*height > h*width {
+		w = max(1, h*width/height)
+	} else {
+		h = max(1, w*height/width)
+	}
+	corner := b.Min.Add(image.Pt((b.Dx()-w)/2, (b.Dy()-h)/2))
+	part := image.NewRGBA(image.Rect(0, 0, w, h))
 	opaque := isOpaque(img)
 	if opaque {
-		draw.Draw(square, square.Rect, img, corner, draw.Src)
+		draw.Draw(part, part.Rect, img, corner, draw.Src)
 	} else {
-		draw.Draw(square, square.Rect, image.NewUniform(color.White), image.Point{}, draw.Src)
-		draw.Draw(square, square.Rect, img, corner, draw.Over)
+		draw.Draw(part, part.Rect, image.NewUniform(color.White), image.Point{}, draw.Src)
+		draw.Draw(part, part.Rect, img, corner, draw.Over)
 	}
-	if side != opt.Size {
-		square = scale(square, opt.Size, opt.Resize)
+	if w != width || h != height {
+		part = scale(part, height, width, by)
 	}
 	for i := 0; i < len(dst)/3; i++ {
-		copy(dst[3*i:3*i+3], square.Pix[4*i:4*i+3])
+		copy(dst[3*i:3*i+3], part.Pix[4*i:4*i+3])
 	}
-	return picture{pixels: dst, alpha: !opaque, resized: b.Dx() != opt.Size || b.Dy() != opt.Size}
+	return picture{pixels: dst, alpha: !opaque, resized: b.Dx() != width || b.Dy() != height}
 }
 
 func isOpaque(img image.Image) bool {
@@ -72,8 +77,8 @@ func isOpaque(img image.Image) bool {
 	return ok && o.Opaque()
 }
 
-func scale(src *image.RGBA, size int, by Resize) *image.RGBA {
-	dst := image.NewRGBA(image.Rect(0, 0, size, size))
+func scale(src *image.RGBA, height, width int, by Resize) *image.RGBA {
+	dst := image.NewRGBA(image.Rect(0, 0, width, height))
 	var filter xdraw.Scaler = xdraw.CatmullRom
 	switch by {
 	case Bilinear:

@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -120,15 +118,10 @@ func initRecord(name, file string, pixels []uint8) *generatorv1.InitRecord {
 	return &generatorv1.InitRecord{Dataset: name, File: filepath.ToSlash(file), PixelsSha256: hex.EncodeToString(sum[:])}
 }
 
-// Picture decodes a PNG, JPEG or WebP file to RGB, [height, width, 3]: its central square is resized to the longer side,
-// and of that the middle is taken. name is for errors.
+// Picture decodes a PNG, JPEG or WebP file to RGB, [height, width, 3]: the largest part in its middle that has this shape
+// is resized. name is for errors.
 func Picture(ctx context.Context, name string, file []byte, height, width int) ([]uint8, error) {
-	edge := max(height, width)
-	pixels, err := dataset.Decode(ctx, name, file, dataset.Options{Size: edge})
-	if err != nil {
-		return nil, fmt.Errorf("%w (%s)", err, http.DetectContentType(file))
-	}
-	return middle(pixels, edge, height, width), nil
+	return dataset.DecodeTo(ctx, name, file, height, width, dataset.Options{})
 }
 
 // middle cuts [height, width, 3] out of the middle of a square.
