@@ -179,6 +179,10 @@ func (d *doneReader) Read(p []byte) (int, error) {
 // does, and returns it as [Size, Size, 3] uint8 RGB. The name is for errors,
 // which are of type [Problem].
 func Decode(ctx context.Context, name string, data []byte, opt Options) ([]uint8, error) {
+	opt, err := opt.prepare()
+	if err != nil {
+		return nil, err
+	}
 	return DecodeTo(ctx, name, data, opt.Size, opt.Size, opt)
 }
 

@@ -197,3 +197,35 @@ func TestMeanStdAgainstNumPy(t *testing.T) {
 		}
 	}
 }
+
+// DecodeTo keeps pictures of the wanted size, and takes the largest middle part
+// of others: of a wide one for a tall frame a strip.
+func TestDecodeTo(t *testing.T) {
+	wide := image.NewNRGBA(image.Rect(0, 0, 12, 4))
+	for y := range 4 {
+		for x := range 12 {
+			wide.SetNRGBA(x, y, color.NRGBA{uint8(20 * x), uint8(60 * y), 7, 255})
+		}
+	}
+	var file bytes.Buffer
+	if err := png.Encode(&file, wide); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ height, width, left, top int }{{4, 12, 0, 0}, {4, 2, 5, 0}, {4, 4, 4, 0}} {
+		pixels, err := DecodeTo(t.Context(), "wide.png", file.Bytes(), c.height, c.width, Options{})
+		if err != nil || len(pixels) != 3*c.height*c.width {
+			t.Fatalf("%d×%d: %d bytes, %v", c.width, c.height, len(pixels), err)
+		}
+		for y := range c.height {
+			for x := range c.width {
+				want := wide.NRGBAAt(c.left+x, c.top+y)
+				if got := [3]uint8(pixels[3*(y*c.width+x):]); got != [3]uint8{want.R, want.G, want.B} {
+					t.Fatalf("%d×%d at %d, %d: %v, want %v", c.width, c.height, x, y, got, want)
+				}
+			}
+		}
+	}
+	if _, err := DecodeTo(t.Context(), "wide.png", file.Bytes(), 0, 4, Options{}); err == nil {
+		t.Error("a picture without height was decoded")
+	}
+}
