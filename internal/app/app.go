@@ -18,6 +18,7 @@ import (
 	"github.com/dreamood/dreamood/internal/artifact"
 	"github.com/dreamood/dreamood/internal/bus"
 	"github.com/dreamood/dreamood/internal/catalog"
+	"github.com/dreamood/dreamood/internal/engine"
 	"github.com/dreamood/dreamood/internal/fault"
 	"github.com/dreamood/dreamood/internal/fit"
 	"github.com/dreamood/dreamood/internal/gc"
@@ -51,17 +52,19 @@ type App struct {
 	free    func() (int64, bool) // of the disk below them; nil: not known
 	garbage *gc.Collector
 
-	metrics  *telemetry.Metrics  // nil without a listener for them
-	scraped  *telemetry.Listener // nil without
-	serving  atomic.Bool         // calls and work are taken
-	local    rpc.Local
-	servers  []*rpc.Server
-	listener net.Listener
-	tls      credentials.TransportCredentials // of the listener; nil: plain text
-	auth     *rpc.Authenticator               // of the listener; nil: everybody may do everything
-	roles    map[string]role
-	trainer  atomic.Pointer[trainer.Service] // the role, for the metrics; nil where it is another process
-	closers  []func() error                  // in reverse order
+	metrics   *telemetry.Metrics  // nil without a listener for them
+	scraped   *telemetry.Listener // nil without
+	serving   atomic.Bool         // calls and work are taken
+	local     rpc.Local
+	servers   []*rpc.Server
+	listener  net.Listener
+	tls       credentials.TransportCredentials // of the listener; nil: plain text
+	auth      *rpc.Authenticator               // of the listener; nil: everybody may do everything
+	roles     map[string]role
+	generator atomic.Pointer[generator.Service] // the role, for the metrics; nil where it is another process
+	engine    atomic.Pointer[engine.Supervisor] // of its models; nil where they are in this process
+	trainer   atomic.Pointer[trainer.Service]   // the role, for the metrics; nil where it is another process
+	closers   []func() error                    // in reverse order
 
 	cancel  context.CancelFunc
 	working *errgroup.Group

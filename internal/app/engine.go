@@ -52,6 +52,7 @@ func (a *App) opener() (func(dir string) (generator.Pipeline, error), error) {
 	if err != nil {
 		return nil, err
 	}
+	a.engine.Store(s)
 	a.closers = append(a.closers, s.Close)
 	return func(dir string) (generator.Pipeline, error) { return s.Open(dir) }, nil
 }

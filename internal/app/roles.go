@@ -82,6 +82,7 @@ func (a *App) build() error {
 			}
 			g, err := generator.New(generator.Config{Models: a.cfg.Models, ShardSize: a.cfg.ShardSize, Checkpoints: checkpoints, Version: a.cfg.Version, Pipeline: a.pipeline(), Limits: a.cfg.Limits}, deps)
 			if err == nil {
+				a.generator.Store(g)
 				a.closers = append(a.closers, g.Close)
 			}
 			return g, err

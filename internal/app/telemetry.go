@@ -79,6 +79,20 @@ func (a *App) sample() {
 			}
 			return counts, err
 		},
+		Live: func() (calls, pictures int, there bool) {
+			if g := a.generator.Load(); g != nil {
+				calls, pictures = g.Live()
+				return calls, pictures, true
+			}
+			return 0, 0, false
+		},
+		Engine: func() (starts, crashes int, there bool) {
+			if s := a.engine.Load(); s != nil {
+				starts, crashes = s.Counts()
+				return starts, crashes, true
+			}
+			return 0, 0, false
+		},
 		Drift: func() []telemetry.Drift {
 			var out []telemetry.Drift
 			if t := a.trainer.Load(); t != nil {

@@ -78,6 +78,7 @@ type Supervisor struct {
 	current  *child
 	starting bool
 	crashes  int       // in a row
+	failures int       // crashes in all
 	earliest time.Time // of the next start
 	closed   bool
 	starts   int
@@ -182,6 +183,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // crashed counts a crash and sets the time of the next start; s.mu is held.
 func (s *Supervisor) crashed() {
 	s.crashes++
+	s.failures++
 	wait := s.cfg.MaxBackoff
 	if s.crashes < 16 {
 		wait = min(s.cfg.Backoff<<(s.crashes-1), s.cfg.MaxBackoff)
@@ -279,6 +281,13 @@ func (s *Supervisor) Starts() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.starts
+}
+
+// Counts are the processes that were started, and those that crashed, hung or could not be started.
+func (s *Supervisor) Counts() (starts, crashes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.starts, s.failures
 }
 
 // PID is that of the process; 0 while there is none.

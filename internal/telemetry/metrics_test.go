@@ -33,6 +33,8 @@ func used() *Metrics {
 		DeadLetters: func(context.Context) (map[string]int64, error) { return map[string]int64{"render-set": 3}, nil },
 		Working:     func() []Work { return []Work{{Kind: "render-set", Shards: 2, Quiet: 1500 * time.Millisecond}} },
 		NATS:        func() (bool, uint64) { return true, 4 },
+		Live:        func() (int, int, bool) { return 3, 40, true },
+		Engine:      func() (int, int, bool) { return 5, 2, true },
 		Drift: func() []Drift {
 			return []Drift{{Detector: "detectors/d@2", PSI: 0.3, Refused: 0.25, Expected: 0.05, Window: 700}}
 		},
@@ -110,7 +112,7 @@ func TestScrape(t *testing.T) {
 		deadLetters: {3, []string{kind}}, attempts: {1, []string{kind, "given_back"}}, runStates: {1, []string{kind, "SUCCEEDED"}},
 		stageSeconds: {2, []string{kind, "denoise"}}, stageItems: {32, []string{kind, "denoise"}}, units: {32, []string{kind}},
 		workActive: {2, []string{kind}}, workQuiet: {1.5, []string{kind}}, natsConnected: {1, nil}, natsReconnect: {4, nil},
-		blobs: {1, nil}, blobBytes: {1000, nil}, driftPSI: {0.3, []string{"detectors/d@2"}}, driftRefused: {0.25, []string{"detectors/d@2"}},
+		blobs: {1, nil}, blobBytes: {1000, nil}, liveCalls: {3, nil}, livePictures: {40, nil}, engineStarts: {5, nil}, engineCrashes: {2, nil}, driftPSI: {0.3, []string{"detectors/d@2"}}, driftRefused: {0.25, []string{"detectors/d@2"}},
 		driftExpected: {0.05, []string{"detectors/d@2"}}, driftWindow: {700, []string{"detectors/d@2"}},
 	} {
 		got, ok := value(families[name], want.labels...)

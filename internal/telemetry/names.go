@@ -33,6 +33,10 @@ const (
 	natsReconnect = "dreamood_nats_reconnects_total"
 	blobs         = "dreamood_blobs_written_total"
 	blobBytes     = "dreamood_blobs_written_bytes_total"
+	liveCalls     = "dreamood_render_calls"
+	livePictures  = "dreamood_render_waiting_pictures"
+	engineStarts  = "dreamood_engine_starts_total"
+	engineCrashes = "dreamood_engine_crashes_total"
 	driftPSI      = "dreamood_drift_psi"
 	driftRefused  = "dreamood_drift_refused_ratio"
 	driftExpected = "dreamood_drift_expected_ratio"
@@ -63,6 +67,10 @@ func All() []Metric {
 		{natsReconnect, "counter", nil, "Connections to NATS that were made again."},
 		{blobs, "counter", nil, "Blobs that this process put into the store, those that were there already too."},
 		{blobBytes, "counter", nil, "Bytes of these blobs."},
+		{liveCalls, "gauge", nil, "Calls of RenderOutliers under way in this process."},
+		{livePictures, "gauge", nil, "Pictures of these calls that are not rendered, but for calls that wait for slow clients."},
+		{engineStarts, "counter", nil, "Engine processes that this process has started."},
+		{engineCrashes, "counter", nil, "Engine processes that crashed, hung or could not be started."},
 		{driftPSI, "gauge", []string{"detector"}, "Population stability index of the scores of the newest pictures against the calibration; a version of a detector that this process used lately."},
 		{driftRefused, "gauge", []string{"detector"}, "Share of these pictures that were called out of distribution."},
 		{driftExpected, "gauge", []string{"detector"}, "Share of the calibration's pictures that the threshold refuses."},

@@ -17,6 +17,8 @@ type Sources struct {
 	Working     func() []Work
 	NATS        func() (connected bool, reconnects uint64)
 	Drift       func() []Drift
+	Live        func() (calls, pictures int, there bool) // of a generator
+	Engine      func() (starts, crashes int, there bool) // processes
 }
 
 // Drift is how far the newest pictures that were scored with a detector lie from its calibration.
@@ -49,7 +51,7 @@ type sampled struct {
 func newSampled(sources Sources) *sampled {
 	s := &sampled{sources: sources, descs: map[string]*prometheus.Desc{}}
 	for _, name := range []string{queueWaiting, queueInFlight, queueOldest, queueRead, deadLetters, workActive, workQuiet, natsConnected, natsReconnect,
-		driftPSI, driftRefused, driftExpected, driftWindow} {
+		driftPSI, driftRefused, driftExpected, driftWindow, liveCalls, livePictures, engineStarts, engineCrashes} {
 		s.descs[name] = desc(name)
 	}
 	return s
@@ -80,6 +82,18 @@ func (s *sampled) Collect(to chan<- prometheus.Metric) {
 			gauge(driftRefused, d.Refused, d.Detector)
 			gauge(driftExpected, d.Expected, d.Detector)
 			gauge(driftWindow, float64(d.Window), d.Detector)
+		}
+	}
+	if s.sources.Live != nil {
+		if calls, pictures, there := s.sources.Live(); there {
+			gauge(liveCalls, float64(calls))
+			gauge(livePictures, float64(pictures))
+		}
+	}
+	if s.sources.Engine != nil {
+		if starts, crashes, there := s.sources.Engine(); there {
+			to <- prometheus.MustNewConstMetric(s.descs[engineStarts], prometheus.CounterValue, float64(starts))
+			to <- prometheus.MustNewConstMetric(s.descs[engineCrashes], prometheus.CounterValue, float64(crashes))
 		}
 	}
 	if s.sources.NATS != nil {

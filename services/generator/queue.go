@@ -229,3 +229,10 @@ func (r *rate) time(work float64) (time.Duration, bool) {
 	}
 	return time.Duration(float64(r.busy) * work / r.done), true
 }
+
+// Live is how many calls of RenderOutliers are under way, and their pictures that wait; see queue.
+func (s *Service) Live() (calls, pictures int) {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return s.queue.calls, s.queue.pictures
+}
