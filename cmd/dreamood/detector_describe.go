@@ -19,6 +19,7 @@ func (s *Session) describeDetector(d *trainerv1.Detector) {
 		t.row("alias", fmt.Sprintf("@%s is version %d", alias, d.GetAliases()[alias]))
 	}
 	t.row("classes", strings.Join(d.GetClasses(), ", "))
+	t.row("method", or(d.GetMethod(), "-"))
 	t.row("outliers", or(d.GetSet(), "none (plain classifier)"))
 	t.row("threshold", fmt.Sprintf("%.4g of %s; below is out of distribution", d.GetThreshold(), or(d.GetScore(), method.Energy)))
 	t.row("made", when(d.GetCreateTime()))

@@ -16,10 +16,14 @@ import (
 
 // Config of a training.
 type Config struct {
-	Epochs     int     // passes over the ID pictures; required
-	Peak       float64 // highest learning rate of the one-cycle schedule; required
-	Seed       uint64  // of order and augmentation
-	Checkpoint string  // file to go on from and to write; "" writes none
+	Epochs int     // passes over the ID pictures; required
+	Peak   float64 // highest learning rate of the one-cycle schedule; required
+	Seed   uint64  // of order and augmentation
+	// Inliers, of the outliers' dataset, are put behind the ID pictures of every step as further labelled rows, so many,
+	// with this weight; the trainer's batch counts them. 0: its pictures are outliers.
+	Inliers      int
+	InlierWeight float32
+	Checkpoint   string // file to go on from and to write; "" writes none
 	// Every is how often a checkpoint is written; default 10 s.
 	Every time.Duration
 	// Report is called after every step, from the goroutine that trains; may be nil.
@@ -64,7 +68,7 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 	}
 	spec := t.Spec()
 	loader, err := dataset.NewLoader(id, outliers, dataset.LoaderConfig{
-		Batch: spec.Batch, OutlierBatch: spec.Outliers, Epochs: cfg.Epochs, FirstStep: int(t.Steps()),
+		Batch: spec.Batch - cfg.Inliers, OutlierBatch: spec.Outliers + cfg.Inliers, Epochs: cfg.Epochs, FirstStep: int(t.Steps()),
 		Seed: cfg.Seed, Augment: dataset.Standard(),
 	})
 	if err != nil {
@@ -92,7 +96,7 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 		}
 		rate := train.OneCycleRate(batch.Step, int(total), train.Cycle{Peak: cfg.Peak, Warmup: 0.25})
 		began := time.Now()
-		losses, err := t.Step(ctx, train.Batch{Images: rows(batch), Labels: labels(batch.Labels)}, rate)
+		losses, err := t.Step(ctx, cfg.batch(batch, outliers), rate)
 		if err != nil {
 			return nil, err
 		}
@@ -119,18 +123,23 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 	return curve, keep.save(t, curve)
 }
 
-// rows puts the outliers behind the ID pictures, as the training step wants them.
-func rows(b *dataset.Batch) []float32 {
-	if len(b.Outliers) == 0 {
-		return b.Images
+// batch puts the pictures of the second stream behind the ID pictures, as the training step wants them.
+func (c Config) batch(b *dataset.Batch, second *dataset.Dataset) train.Batch {
+	out := train.Batch{Images: b.Images}
+	for _, y := range b.Labels {
+		out.Labels = append(out.Labels, int(y))
 	}
-	return append(append(make([]float32, 0, len(b.Images)+len(b.Outliers)), b.Images...), b.Outliers...)
-}
-
-func labels(in []int32) []int {
-	out := make([]int, len(in))
-	for i, y := range in {
-		out[i] = int(y)
+	if len(b.Outliers) > 0 {
+		out.Images = append(append(make([]float32, 0, len(b.Images)+len(b.Outliers)), b.Images...), b.Outliers...)
+	}
+	if c.Inliers == 0 {
+		return out
+	}
+	for range b.Labels {
+		out.Weights = append(out.Weights, 1)
+	}
+	for _, i := range b.Outlier {
+		out.Labels, out.Weights = append(out.Labels, int(second.Labels[i])), append(out.Weights, c.InlierWeight)
 	}
 	return out
 }

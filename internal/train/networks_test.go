@@ -72,7 +72,7 @@ func settings() map[string]Spec {
 		"fever": {Network: ResNet9(2), Head: Classifier{N: 5, Outliers: Energy{Beta: 2.5}, Singular: &Singular{Weight: 0.1}},
 			Batch: 8, Outliers: 4},
 		"condition": {Network: ResNet9(2), Head: Classifier{N: 5, Singular: &Singular{Weight: 0.02, Condition: true}}, Batch: 12},
-		"cosine": {Network: ResNet9(2), Head: Cosine{Anchors: Array{Shape: []int{5, 7}, Data: noise("anchors", 35)}}, Batch: 12},
+		"cosine":    {Network: ResNet9(2), Head: Cosine{Anchors: Array{Shape: []int{5, 7}, Data: noise("anchors", 35)}}, Batch: 12},
 	}
 	for name, s := range specs {
 		s.Height, s.Width = 16, 16

@@ -101,6 +101,13 @@ func (s *Service) admit(ctx context.Context, q *trainerv1.TrainDetectorRequest, 
 			return fmt.Errorf("ask the generator for %q: %w", q.Set, err)
 		}
 		imagined = r.GetSet().GetClasses()
+		m, err := methodNamed(settings.Method, q.Set)
+		if err == nil && m.fits != nil {
+			err = m.fits(r.GetSet())
+		}
+		if err != nil {
+			return err
+		}
 	}
 	train, err := s.check(ctx, "dataset", q.Dataset, true)
 	if err != nil {

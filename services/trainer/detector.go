@@ -23,15 +23,9 @@ const featureScale = 0.125
 // heldOut is the share of every class that sets the threshold and is not trained on.
 const heldOut = 0.1
 
-// Methods of training.
-const (
-	plain    = "plain"
-	dreamOOD = "dream-ood"
-)
-
 // decides is the score that decides unless another is asked for: the trained head where there is one.
-func decides(method string) string {
-	if method == dreamOOD {
+func decides(m method) string {
+	if m.head {
 		return scores.Head
 	}
 	return scores.Energy
@@ -43,6 +37,17 @@ type Settings struct {
 	Rate, Beta, Recall                 float64
 	Seed                               uint64
 	Score                              string // that decides
+
+	Method          string
+	Hidden          int     // units of φ; 0 is Linear(1, 2)
+	SingularWeight  float64 // λ of fever
+	ConditionNumber bool
+}
+
+// Pictures are what a detector is trained on.
+type Pictures struct {
+	ID       *dataset.Dataset
+	Outliers *dataset.Dataset // of the set; nil without one
 }
 
 // Trained is a detector before it is kept.
@@ -79,37 +84,43 @@ type Calibrated struct {
 // calibrationBins are the bins between the quantiles of a calibration.
 const calibrationBins = 20
 
-// TrainDetector trains a classifier on ID pictures with L = L_CE + β·L_ood (Dream-OOD, eq. 7): L_ood is the
-// cross-entropy of φ(E(x)) over ID pictures and outliers, E = logsumexp of the logits, φ = Linear(1, 2). Without
-// outliers it is the plain classifier, L_CE alone, on the same pictures in the same order. report is told the steps done.
-func TrainDetector(ctx context.Context, ds, outliers *dataset.Dataset, s Settings, cfg onnx.Config, checkpoint string,
+// TrainDetector trains a classifier on ID pictures with L = L_CE + β·L_ood; L_ood is the method's. The same settings give
+// the same initial weights, order and augmentation of the ID pictures in all methods. report is told the steps done.
+func TrainDetector(ctx context.Context, in Pictures, s Settings, cfg onnx.Config, checkpoint string,
 	metadata map[string]string, report func(done, total int64, message string)) (Trained, error) {
-	training, held, err := dataset.Split(ds, heldOut, s.Seed)
+	m, err := methodNamed(s.Method, "")
+	if err != nil {
+		return Trained{}, err
+	}
+	training, held, err := dataset.Split(in.ID, heldOut, s.Seed)
 	if err != nil {
 		return Trained{}, err
 	}
 	mean, std := fit.MeanStd(training)
-	head := train.Classifier{N: len(ds.Classes), Scale: featureScale}
 	spec := train.Spec{
-		Network: train.ResNet9(s.Width), Height: ds.Size, Width: ds.Size, Mean: mean, Std: std,
-		Batch: min(s.Batch, training.Len()), Seed: s.Seed,
+		Network: train.ResNet9(s.Width), Height: in.ID.Size, Width: in.ID.Size, Mean: mean, Std: std,
+		Batch: min(s.Batch, training.Len()), Seed: s.Seed, Head: m.classifier(len(in.ID.Classes), s),
 	}
-	if outliers != nil {
-		head.Outliers = train.Energy{Beta: s.Beta}
+	how := fit.Config{
+		Epochs: s.Epochs, Peak: s.Rate, Seed: s.Seed, Checkpoint: checkpoint,
+		Report: func(done, total int64, last fit.Point) {
+			report(done, total, fmt.Sprintf("training, loss %.3f", last.Total))
+		},
+	}
+	switch {
+	case in.Outliers == nil:
+	case m.labelled:
+		how.Inliers, how.InlierWeight = s.OutlierBatch, float32(s.Beta)
+		spec.Batch += s.OutlierBatch
+	default:
 		spec.Outliers = s.OutlierBatch
 	}
-	spec.Head = head
 	t, err := train.New(spec, cfg)
 	if err != nil {
 		return Trained{}, err
 	}
 	defer t.Close()
-	loss, err := fit.Run(ctx, t, training, outliers, fit.Config{
-		Epochs: s.Epochs, Peak: s.Rate, Seed: s.Seed, Checkpoint: checkpoint,
-		Report: func(done, total int64, last fit.Point) {
-			report(done, total, fmt.Sprintf("training, loss %.3f", last.Total))
-		},
-	})
+	loss, err := fit.Run(ctx, t, training, in.Outliers, how)
 	if err != nil {
 		return Trained{}, err
 	}

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/dreamood/dreamood/internal/dataset"
+	"github.com/dreamood/dreamood/internal/runs"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
 
-// outliers reads a set from the generator as a dataset; its labels are the classes around which it was imagined.
-func (s *Service) outliers(ctx context.Context, name string, report func(string)) (*dataset.Dataset, error) {
+// outliers reads a set from the generator as a dataset; its labels are those of the classes around which it was imagined,
+// which are among the given ones.
+func (s *Service) outliers(ctx context.Context, name string, classes []string, report func(string)) (*dataset.Dataset, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := s.deps.Generator.StreamSet(ctx, &generatorv1.StreamSetRequest{Name: name})
@@ -19,10 +22,9 @@ func (s *Service) outliers(ctx context.Context, name string, report func(string)
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	report("reading " + name)
-	var classes, files []string
+	var files []string
 	var pixels []uint8
 	var labels []int32
-	known := map[string]int32{}
 	for {
 		r, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -36,13 +38,11 @@ func (s *Service) outliers(ctx context.Context, name string, report func(string)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
-		label, ok := known[record.Class]
-		if !ok {
-			label = int32(len(classes))
-			known[record.Class] = label
-			classes = append(classes, record.Class)
+		label := slices.Index(classes, record.Class)
+		if label < 0 {
+			return nil, runs.Drop(fmt.Errorf("%s has the class %q, the training pictures have %v", name, record.Class, classes))
 		}
-		pixels, labels, files = append(pixels, picture...), append(labels, label), append(files, record.File)
+		pixels, labels, files = append(pixels, picture...), append(labels, int32(label)), append(files, record.File)
 	}
 	return dataset.FromPixels(name, classes, imageSize, pixels, labels, files)
 }

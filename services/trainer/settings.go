@@ -4,20 +4,37 @@ import (
 	"cmp"
 
 	"github.com/dreamood/dreamood/internal/fault"
-	"github.com/dreamood/dreamood/internal/score/method"
+	scores "github.com/dreamood/dreamood/internal/score/method"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
+
+// defaultSingular is λ of the singular-value term. 1/σ_min of a new last layer is about 2 (10 classes, 192 features), so
+// that it is a tenth of the first loss.
+const defaultSingular = 0.1
 
 // settingsOf fills defaults, those of a training with or without a set of outliers, and reports every setting that is out
 // of bounds.
 func settingsOf(t *trainerv1.DetectorTraining, set string) (Settings, error) {
 	s := Settings{
 		Epochs: cmp.Or(int(t.GetEpochs()), 12), Batch: cmp.Or(int(t.GetBatchSize()), 128), Width: cmp.Or(int(t.GetWidth()), 24),
-		Rate: cmp.Or(t.GetLearningRate(), 0.2), Beta: cmp.Or(t.GetBeta(), 2.5), Recall: cmp.Or(t.GetTargetRecall(), 0.95), Seed: cmp.Or(t.GetSeed(), 1),
+		Rate: cmp.Or(t.GetLearningRate(), 0.2), Recall: cmp.Or(t.GetTargetRecall(), 0.95), Seed: cmp.Or(t.GetSeed(), 1),
 	}
-	s.Score = cmp.Or(t.GetScore(), decides(methodOf(set)))
-	s.OutlierBatch = cmp.Or(int(t.GetOutlierBatchSize()), s.Batch)
 	var c fault.Checks
+	m, err := methodNamed(t.GetMethod(), set)
+	if err != nil {
+		c.Add("training.method", "%v", err)
+		m = methodVanilla()
+	}
+	s.Method, s.Beta = m.name, cmp.Or(t.GetBeta(), m.beta)
+	s.Hidden, s.SingularWeight, s.ConditionNumber = int(t.GetHidden()), t.GetSingularWeight(), t.GetConditionNumber()
+	if m.singular {
+		s.SingularWeight = cmp.Or(s.SingularWeight, defaultSingular)
+	}
+	s.Score = cmp.Or(t.GetScore(), decides(m))
+	s.OutlierBatch = cmp.Or(int(t.GetOutlierBatchSize()), s.Batch)
+	if err == nil {
+		m.check(&c, s, set)
+	}
 	within := func(field string, v, low, high int) {
 		c.That(v >= low && v <= high, "training."+field, "%d; want %d to %d", v, low, high)
 	}
@@ -26,19 +43,11 @@ func settingsOf(t *trainerv1.DetectorTraining, set string) (Settings, error) {
 	within("outlier_batch_size", s.OutlierBatch, 1, 1024)
 	c.That(s.Width >= 8 && s.Width <= 64 && s.Width%8 == 0, "training.width", "%d; want 8 to 64 in steps of 8", s.Width)
 	c.That(s.Rate > 0 && s.Rate <= 10, "training.learning_rate", "%g; want above 0, at most 10", s.Rate)
-	c.That(s.Beta > 0 && s.Beta <= 100, "training.beta", "%g; want above 0, at most 100", s.Beta)
+	c.That(s.Beta > 0 && s.Beta <= 100 || s.Beta == 0 && m.beta == 0, "training.beta", "%g; want above 0, at most 100", s.Beta)
 	c.That(s.Recall > 0 && s.Recall < 1, "training.target_recall", "%g; want above 0, below 1", s.Recall)
-	if err := method.Known(s.Score); err != nil {
+	if err := scores.Known(s.Score); err != nil {
 		c.Add("training.score", "%v", err)
 	}
-	c.That(s.Score != method.Head || set != "", "training.score", "head is trained with outliers alone; name a set, or another score")
+	c.That(s.Score != scores.Head || m.head, "training.score", "%s trains no head; name another score, or a method that does", m.name)
 	return s, c.Err()
-}
-
-// methodOf is how a detector is trained with a set of outliers, or without.
-func methodOf(set string) string {
-	if set == "" {
-		return plain
-	}
-	return dreamOOD
 }

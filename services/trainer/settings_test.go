@@ -25,7 +25,7 @@ func fieldsOf(err error) []string {
 }
 
 func TestSettingsDefaults(t *testing.T) {
-	want := Settings{Epochs: 12, Batch: 128, OutlierBatch: 128, Width: 24, Rate: 0.2, Beta: 2.5, Recall: 0.95, Seed: 1, Score: "energy"}
+	want := Settings{Epochs: 12, Batch: 128, OutlierBatch: 128, Width: 24, Rate: 0.2, Recall: 0.95, Seed: 1, Score: "energy", Method: "vanilla"}
 	for _, q := range []*trainerv1.DetectorTraining{nil, {}} {
 		if s, err := settingsOf(q, ""); err != nil || s != want {
 			t.Errorf("%v: %+v, %v", q, s, err)
@@ -34,7 +34,7 @@ func TestSettingsDefaults(t *testing.T) {
 	if s, err := settingsOf(&trainerv1.DetectorTraining{BatchSize: 32}, ""); err != nil || s.OutlierBatch != 32 {
 		t.Errorf("the outlier batch beside 32 pictures is %d, %v", s.OutlierBatch, err)
 	}
-	q := &trainerv1.DetectorTraining{Epochs: 3, BatchSize: 8, OutlierBatchSize: 1, LearningRate: 10, Width: 64, Beta: 100, Seed: 9, TargetRecall: 0.5, Score: "knn"}
+	q := &trainerv1.DetectorTraining{Epochs: 3, BatchSize: 8, OutlierBatchSize: 1, LearningRate: 10, Width: 64, Beta: 100, Seed: 9, TargetRecall: 0.5, Score: "knn", Method: "vanilla"}
 	if s, err := settingsOf(q, ""); err != nil || !proto.Equal(s.message(), q) {
 		t.Errorf("%v came back as %v, %v", q, s.message(), err)
 	}

@@ -45,24 +45,20 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var outliers *dataset.Dataset
-	var warnings []string
-	method := methodOf(q.Set)
-	if q.Set != "" {
-		if outliers, err = s.outliers(ctx, q.Set, say); err != nil {
-			return nil, err
-		}
-		say("comparing outliers with ID pictures")
-		if warnings, err = lookAlike(ctx, ds, outliers); err != nil {
-			return nil, runs.DropIf[*CopiesError](err)
-		}
+	in, warnings, err := s.pictures(ctx, ds, q.Set, settings, say)
+	if err != nil {
+		return nil, err
 	}
-	trained, err := TrainDetector(ctx, ds, outliers, settings, s.cfg.ONNX, s.checkpoint(t.Run), metadata(&q, ds, method), t.Report)
+	about, err := metadata(&q, ds, settings)
+	if err != nil {
+		return nil, err
+	}
+	trained, err := TrainDetector(ctx, in, settings, s.cfg.ONNX, s.checkpoint(t.Run), about, t.Report)
 	if err != nil {
 		return nil, runs.DropIf[*UnfitError](err)
 	}
 	d := &trainerv1.Detector{
-		Name: ood.Detectors.Name(q.DetectorId), Classes: ds.Classes, ImageSize: int32(ds.Size), Score: settings.Score, Method: method,
+		Name: ood.Detectors.Name(q.DetectorId), Classes: ds.Classes, ImageSize: int32(ds.Size), Score: settings.Score, Method: settings.Method,
 		Threshold: trained.threshold(settings.Score), Set: q.Set, Training: settings.message(), CreateTime: timestamppb.New(t.Run.Created),
 		DatasetDigest: ds.Digest(), Warnings: warnings,
 	}
@@ -85,13 +81,38 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 	return s.document(ctx, d)
 }
 
-// metadata is what the ONNX file says of itself.
-func metadata(q *trainerv1.TrainDetectorRequest, ds *dataset.Dataset, method string) map[string]string {
+// pictures reads what a detector is trained on, and says what looks wrong with it.
+func (s *Service) pictures(ctx context.Context, ds *dataset.Dataset, set string, settings Settings, say func(string)) (Pictures, []string, error) {
+	in := Pictures{ID: ds}
+	if set == "" {
+		return in, nil, nil
+	}
+	m, err := methodNamed(settings.Method, set)
+	if err != nil {
+		return in, nil, runs.Drop(err)
+	}
+	if in.Outliers, err = s.outliers(ctx, set, ds.Classes, say); err != nil {
+		return in, nil, err
+	}
+	if m.labelled { // inliers look like ID pictures, as they should
+		return in, nil, nil
+	}
+	say("comparing outliers with ID pictures")
+	warnings, err := lookAlike(ctx, ds, in.Outliers)
+	return in, warnings, runs.DropIf[*CopiesError](err)
+}
+
+// metadata is what the ONNX file says of itself; dreamood.training is the DetectorTraining as JSON, with every option.
+func metadata(q *trainerv1.TrainDetectorRequest, ds *dataset.Dataset, s Settings) (map[string]string, error) {
+	training, err := protojson.Marshal(s.message())
+	if err != nil {
+		return nil, err
+	}
 	return map[string]string{
 		"dreamood.kind": "detector", "dreamood.detector": q.DetectorId, "dreamood.classes": strings.Join(ds.Classes, ","),
-		"dreamood.method": method, "dreamood.set": q.Set,
+		"dreamood.method": s.Method, "dreamood.set": q.Set, "dreamood.training": string(training),
 		"dreamood.preprocessing": fmt.Sprintf("RGB, centre square, antialiased bicubic to %d, divided by 255, NCHW", ds.Size),
-	}
+	}, nil
 }
 
 // tests are what a request measures on.

@@ -2462,6 +2462,107 @@ func (x *Model) GetDigest() string {
 	return ""
 }
 
+// ReconstructImagesRequest carries pictures.
+type ReconstructImagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Diffusion model; empty means the server's default.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Encoded pictures (PNG, JPEG or WebP), 1 to 256; their central squares are resized to the model's pictures.
+	Images        [][]byte `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReconstructImagesRequest) Reset() {
+	*x = ReconstructImagesRequest{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconstructImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconstructImagesRequest) ProtoMessage() {}
+
+func (x *ReconstructImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconstructImagesRequest.ProtoReflect.Descriptor instead.
+func (*ReconstructImagesRequest) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ReconstructImagesRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ReconstructImagesRequest) GetImages() [][]byte {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+// ReconstructImagesResponse holds the pictures.
+type ReconstructImagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One PNG per picture, in order, of the model's size.
+	Images        [][]byte `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReconstructImagesResponse) Reset() {
+	*x = ReconstructImagesResponse{}
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconstructImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconstructImagesResponse) ProtoMessage() {}
+
+func (x *ReconstructImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_generator_v1_generator_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconstructImagesResponse.ProtoReflect.Descriptor instead.
+func (*ReconstructImagesResponse) Descriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ReconstructImagesResponse) GetImages() [][]byte {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
 var File_dreamood_generator_v1_generator_proto protoreflect.FileDescriptor
 
 const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
@@ -2663,7 +2764,12 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\tdimension\x18\x02 \x01(\x05R\tdimension\x12\x16\n" +
 	"\x06height\x18\x03 \x01(\x05R\x06height\x12\x14\n" +
 	"\x05width\x18\x04 \x01(\x05R\x05width\x12\x16\n" +
-	"\x06digest\x18\x05 \x01(\tR\x06digest*G\n" +
+	"\x06digest\x18\x05 \x01(\tR\x06digest\"H\n" +
+	"\x18ReconstructImagesRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n" +
+	"\x06images\x18\x02 \x03(\fR\x06images\"3\n" +
+	"\x19ReconstructImagesResponse\x12\x16\n" +
+	"\x06images\x18\x01 \x03(\fR\x06images*G\n" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSOURCE_OUTLIERS\x10\x01\x12\x10\n" +
@@ -2671,14 +2777,15 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\rPreviewMethod\x12\x1e\n" +
 	"\x1aPREVIEW_METHOD_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PREVIEW_METHOD_LINEAR\x10\x01\x12\x1a\n" +
-	"\x16PREVIEW_METHOD_DECODER\x10\x022\xbc\x05\n" +
+	"\x16PREVIEW_METHOD_DECODER\x10\x022\xb4\x06\n" +
 	"\x10GeneratorService\x12o\n" +
 	"\x0eRenderOutliers\x12,.dreamood.generator.v1.RenderOutliersRequest\x1a-.dreamood.generator.v1.RenderOutliersResponse0\x01\x12^\n" +
 	"\tRenderSet\x12'.dreamood.generator.v1.RenderSetRequest\x1a(.dreamood.generator.v1.RenderSetResponse\x12U\n" +
 	"\x06GetSet\x12$.dreamood.generator.v1.GetSetRequest\x1a%.dreamood.generator.v1.GetSetResponse\x12[\n" +
 	"\bListSets\x12&.dreamood.generator.v1.ListSetsRequest\x1a'.dreamood.generator.v1.ListSetsResponse\x12`\n" +
 	"\tStreamSet\x12'.dreamood.generator.v1.StreamSetRequest\x1a(.dreamood.generator.v1.StreamSetResponse0\x01\x12^\n" +
-	"\tDeleteSet\x12'.dreamood.generator.v1.DeleteSetRequest\x1a(.dreamood.generator.v1.DeleteSetResponse\x12a\n" +
+	"\tDeleteSet\x12'.dreamood.generator.v1.DeleteSetRequest\x1a(.dreamood.generator.v1.DeleteSetResponse\x12v\n" +
+	"\x11ReconstructImages\x12/.dreamood.generator.v1.ReconstructImagesRequest\x1a0.dreamood.generator.v1.ReconstructImagesResponse\x12a\n" +
 	"\n" +
 	"ListModels\x12(.dreamood.generator.v1.ListModelsRequest\x1a).dreamood.generator.v1.ListModelsResponseBFZDgithub.com/dreamood/dreamood/proto/dreamood/generator/v1;generatorv1b\x06proto3"
 
@@ -2695,48 +2802,50 @@ func file_dreamood_generator_v1_generator_proto_rawDescGZIP() []byte {
 }
 
 var file_dreamood_generator_v1_generator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_dreamood_generator_v1_generator_proto_goTypes = []any{
-	(Source)(0),                    // 0: dreamood.generator.v1.Source
-	(PreviewMethod)(0),             // 1: dreamood.generator.v1.PreviewMethod
-	(*Rendering)(nil),              // 2: dreamood.generator.v1.Rendering
-	(*Init)(nil),                   // 3: dreamood.generator.v1.Init
-	(*InitRecord)(nil),             // 4: dreamood.generator.v1.InitRecord
-	(*RenderOutliersRequest)(nil),  // 5: dreamood.generator.v1.RenderOutliersRequest
-	(*EmbeddingValues)(nil),        // 6: dreamood.generator.v1.EmbeddingValues
-	(*RenderOutliersResponse)(nil), // 7: dreamood.generator.v1.RenderOutliersResponse
-	(*Preview)(nil),                // 8: dreamood.generator.v1.Preview
-	(*Picture)(nil),                // 9: dreamood.generator.v1.Picture
-	(*PictureRecord)(nil),          // 10: dreamood.generator.v1.PictureRecord
-	(*Gate)(nil),                   // 11: dreamood.generator.v1.Gate
-	(*Judgement)(nil),              // 12: dreamood.generator.v1.Judgement
-	(*ClassYield)(nil),             // 13: dreamood.generator.v1.ClassYield
-	(*Estimate)(nil),               // 14: dreamood.generator.v1.Estimate
-	(*RenderSetRequest)(nil),       // 15: dreamood.generator.v1.RenderSetRequest
-	(*RenderSetResponse)(nil),      // 16: dreamood.generator.v1.RenderSetResponse
-	(*Set)(nil),                    // 17: dreamood.generator.v1.Set
-	(*GetSetRequest)(nil),          // 18: dreamood.generator.v1.GetSetRequest
-	(*GetSetResponse)(nil),         // 19: dreamood.generator.v1.GetSetResponse
-	(*ListSetsRequest)(nil),        // 20: dreamood.generator.v1.ListSetsRequest
-	(*ListSetsResponse)(nil),       // 21: dreamood.generator.v1.ListSetsResponse
-	(*DeleteSetRequest)(nil),       // 22: dreamood.generator.v1.DeleteSetRequest
-	(*DeleteSetResponse)(nil),      // 23: dreamood.generator.v1.DeleteSetResponse
-	(*StreamSetRequest)(nil),       // 24: dreamood.generator.v1.StreamSetRequest
-	(*StreamSetResponse)(nil),      // 25: dreamood.generator.v1.StreamSetResponse
-	(*ListModelsRequest)(nil),      // 26: dreamood.generator.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),     // 27: dreamood.generator.v1.ListModelsResponse
-	(*Model)(nil),                  // 28: dreamood.generator.v1.Model
-	nil,                            // 29: dreamood.generator.v1.PictureRecord.ModelPartsEntry
-	nil,                            // 30: dreamood.generator.v1.ClassYield.RefusedEntry
-	(*v1.Sampling)(nil),            // 31: dreamood.sampler.v1.Sampling
-	(*structpb.Struct)(nil),        // 32: google.protobuf.Struct
-	(*durationpb.Duration)(nil),    // 33: google.protobuf.Duration
-	(*v11.RunOptions)(nil),         // 34: dreamood.run.v1.RunOptions
-	(*v11.Run)(nil),                // 35: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),  // 36: google.protobuf.Timestamp
+	(Source)(0),                       // 0: dreamood.generator.v1.Source
+	(PreviewMethod)(0),                // 1: dreamood.generator.v1.PreviewMethod
+	(*Rendering)(nil),                 // 2: dreamood.generator.v1.Rendering
+	(*Init)(nil),                      // 3: dreamood.generator.v1.Init
+	(*InitRecord)(nil),                // 4: dreamood.generator.v1.InitRecord
+	(*RenderOutliersRequest)(nil),     // 5: dreamood.generator.v1.RenderOutliersRequest
+	(*EmbeddingValues)(nil),           // 6: dreamood.generator.v1.EmbeddingValues
+	(*RenderOutliersResponse)(nil),    // 7: dreamood.generator.v1.RenderOutliersResponse
+	(*Preview)(nil),                   // 8: dreamood.generator.v1.Preview
+	(*Picture)(nil),                   // 9: dreamood.generator.v1.Picture
+	(*PictureRecord)(nil),             // 10: dreamood.generator.v1.PictureRecord
+	(*Gate)(nil),                      // 11: dreamood.generator.v1.Gate
+	(*Judgement)(nil),                 // 12: dreamood.generator.v1.Judgement
+	(*ClassYield)(nil),                // 13: dreamood.generator.v1.ClassYield
+	(*Estimate)(nil),                  // 14: dreamood.generator.v1.Estimate
+	(*RenderSetRequest)(nil),          // 15: dreamood.generator.v1.RenderSetRequest
+	(*RenderSetResponse)(nil),         // 16: dreamood.generator.v1.RenderSetResponse
+	(*Set)(nil),                       // 17: dreamood.generator.v1.Set
+	(*GetSetRequest)(nil),             // 18: dreamood.generator.v1.GetSetRequest
+	(*GetSetResponse)(nil),            // 19: dreamood.generator.v1.GetSetResponse
+	(*ListSetsRequest)(nil),           // 20: dreamood.generator.v1.ListSetsRequest
+	(*ListSetsResponse)(nil),          // 21: dreamood.generator.v1.ListSetsResponse
+	(*DeleteSetRequest)(nil),          // 22: dreamood.generator.v1.DeleteSetRequest
+	(*DeleteSetResponse)(nil),         // 23: dreamood.generator.v1.DeleteSetResponse
+	(*StreamSetRequest)(nil),          // 24: dreamood.generator.v1.StreamSetRequest
+	(*StreamSetResponse)(nil),         // 25: dreamood.generator.v1.StreamSetResponse
+	(*ListModelsRequest)(nil),         // 26: dreamood.generator.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),        // 27: dreamood.generator.v1.ListModelsResponse
+	(*Model)(nil),                     // 28: dreamood.generator.v1.Model
+	(*ReconstructImagesRequest)(nil),  // 29: dreamood.generator.v1.ReconstructImagesRequest
+	(*ReconstructImagesResponse)(nil), // 30: dreamood.generator.v1.ReconstructImagesResponse
+	nil,                               // 31: dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	nil,                               // 32: dreamood.generator.v1.ClassYield.RefusedEntry
+	(*v1.Sampling)(nil),               // 33: dreamood.sampler.v1.Sampling
+	(*structpb.Struct)(nil),           // 34: google.protobuf.Struct
+	(*durationpb.Duration)(nil),       // 35: google.protobuf.Duration
+	(*v11.RunOptions)(nil),            // 36: dreamood.run.v1.RunOptions
+	(*v11.Run)(nil),                   // 37: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),     // 38: google.protobuf.Timestamp
 }
 var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
-	31, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	33, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
 	2,  // 1: dreamood.generator.v1.RenderOutliersRequest.rendering:type_name -> dreamood.generator.v1.Rendering
 	6,  // 2: dreamood.generator.v1.RenderOutliersRequest.embeddings:type_name -> dreamood.generator.v1.EmbeddingValues
 	0,  // 3: dreamood.generator.v1.RenderOutliersRequest.source:type_name -> dreamood.generator.v1.Source
@@ -2746,28 +2855,28 @@ var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
 	9,  // 7: dreamood.generator.v1.RenderOutliersResponse.picture:type_name -> dreamood.generator.v1.Picture
 	8,  // 8: dreamood.generator.v1.RenderOutliersResponse.preview:type_name -> dreamood.generator.v1.Preview
 	10, // 9: dreamood.generator.v1.Picture.record:type_name -> dreamood.generator.v1.PictureRecord
-	31, // 10: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
+	33, // 10: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
 	2,  // 11: dreamood.generator.v1.PictureRecord.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 12: dreamood.generator.v1.PictureRecord.source:type_name -> dreamood.generator.v1.Source
-	32, // 13: dreamood.generator.v1.PictureRecord.scheduler_options:type_name -> google.protobuf.Struct
-	29, // 14: dreamood.generator.v1.PictureRecord.model_parts:type_name -> dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	34, // 13: dreamood.generator.v1.PictureRecord.scheduler_options:type_name -> google.protobuf.Struct
+	31, // 14: dreamood.generator.v1.PictureRecord.model_parts:type_name -> dreamood.generator.v1.PictureRecord.ModelPartsEntry
 	12, // 15: dreamood.generator.v1.PictureRecord.judgement:type_name -> dreamood.generator.v1.Judgement
 	4,  // 16: dreamood.generator.v1.PictureRecord.init:type_name -> dreamood.generator.v1.InitRecord
-	30, // 17: dreamood.generator.v1.ClassYield.refused:type_name -> dreamood.generator.v1.ClassYield.RefusedEntry
-	33, // 18: dreamood.generator.v1.Estimate.per_picture:type_name -> google.protobuf.Duration
-	33, // 19: dreamood.generator.v1.Estimate.time:type_name -> google.protobuf.Duration
-	31, // 20: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	32, // 17: dreamood.generator.v1.ClassYield.refused:type_name -> dreamood.generator.v1.ClassYield.RefusedEntry
+	35, // 18: dreamood.generator.v1.Estimate.per_picture:type_name -> google.protobuf.Duration
+	35, // 19: dreamood.generator.v1.Estimate.time:type_name -> google.protobuf.Duration
+	33, // 20: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
 	2,  // 21: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 22: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
-	34, // 23: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
+	36, // 23: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
 	11, // 24: dreamood.generator.v1.RenderSetRequest.gate:type_name -> dreamood.generator.v1.Gate
 	3,  // 25: dreamood.generator.v1.RenderSetRequest.init:type_name -> dreamood.generator.v1.Init
-	35, // 26: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
+	37, // 26: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
 	14, // 27: dreamood.generator.v1.RenderSetResponse.estimate:type_name -> dreamood.generator.v1.Estimate
-	31, // 28: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
+	33, // 28: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
 	2,  // 29: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 30: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
-	36, // 31: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
+	38, // 31: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
 	11, // 32: dreamood.generator.v1.Set.gate:type_name -> dreamood.generator.v1.Gate
 	13, // 33: dreamood.generator.v1.Set.yields:type_name -> dreamood.generator.v1.ClassYield
 	17, // 34: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
@@ -2780,16 +2889,18 @@ var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
 	20, // 41: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
 	24, // 42: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
 	22, // 43: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
-	26, // 44: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
-	7,  // 45: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
-	16, // 46: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
-	19, // 47: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
-	21, // 48: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
-	25, // 49: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
-	23, // 50: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
-	27, // 51: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
-	45, // [45:52] is the sub-list for method output_type
-	38, // [38:45] is the sub-list for method input_type
+	29, // 44: dreamood.generator.v1.GeneratorService.ReconstructImages:input_type -> dreamood.generator.v1.ReconstructImagesRequest
+	26, // 45: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
+	7,  // 46: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
+	16, // 47: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
+	19, // 48: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
+	21, // 49: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
+	25, // 50: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
+	23, // 51: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
+	30, // 52: dreamood.generator.v1.GeneratorService.ReconstructImages:output_type -> dreamood.generator.v1.ReconstructImagesResponse
+	27, // 53: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
+	46, // [46:54] is the sub-list for method output_type
+	38, // [38:46] is the sub-list for method input_type
 	38, // [38:38] is the sub-list for extension type_name
 	38, // [38:38] is the sub-list for extension extendee
 	0,  // [0:38] is the sub-list for field type_name
@@ -2813,7 +2924,7 @@ func file_dreamood_generator_v1_generator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_generator_v1_generator_proto_rawDesc), len(file_dreamood_generator_v1_generator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,13 +21,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	GeneratorService_RenderOutliers_FullMethodName = "/dreamood.generator.v1.GeneratorService/RenderOutliers"
-	GeneratorService_RenderSet_FullMethodName      = "/dreamood.generator.v1.GeneratorService/RenderSet"
-	GeneratorService_GetSet_FullMethodName         = "/dreamood.generator.v1.GeneratorService/GetSet"
-	GeneratorService_ListSets_FullMethodName       = "/dreamood.generator.v1.GeneratorService/ListSets"
-	GeneratorService_StreamSet_FullMethodName      = "/dreamood.generator.v1.GeneratorService/StreamSet"
-	GeneratorService_DeleteSet_FullMethodName      = "/dreamood.generator.v1.GeneratorService/DeleteSet"
-	GeneratorService_ListModels_FullMethodName     = "/dreamood.generator.v1.GeneratorService/ListModels"
+	GeneratorService_RenderOutliers_FullMethodName    = "/dreamood.generator.v1.GeneratorService/RenderOutliers"
+	GeneratorService_RenderSet_FullMethodName         = "/dreamood.generator.v1.GeneratorService/RenderSet"
+	GeneratorService_GetSet_FullMethodName            = "/dreamood.generator.v1.GeneratorService/GetSet"
+	GeneratorService_ListSets_FullMethodName          = "/dreamood.generator.v1.GeneratorService/ListSets"
+	GeneratorService_StreamSet_FullMethodName         = "/dreamood.generator.v1.GeneratorService/StreamSet"
+	GeneratorService_DeleteSet_FullMethodName         = "/dreamood.generator.v1.GeneratorService/DeleteSet"
+	GeneratorService_ReconstructImages_FullMethodName = "/dreamood.generator.v1.GeneratorService/ReconstructImages"
+	GeneratorService_ListModels_FullMethodName        = "/dreamood.generator.v1.GeneratorService/ListModels"
 )
 
 // GeneratorServiceClient is the client API for GeneratorService service.
@@ -49,6 +50,9 @@ type GeneratorServiceClient interface {
 	StreamSet(ctx context.Context, in *StreamSetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamSetResponse], error)
 	// DeleteSet removes a set. Detectors trained with it stay.
 	DeleteSet(ctx context.Context, in *DeleteSetRequest, opts ...grpc.CallOption) (*DeleteSetResponse, error)
+	// ReconstructImages passes pictures through a model's VAE, encoded and decoded: what is lost is what every rendered
+	// picture lacks, too.
+	ReconstructImages(ctx context.Context, in *ReconstructImagesRequest, opts ...grpc.CallOption) (*ReconstructImagesResponse, error)
 	// ListModels names the diffusion models that this generator has.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
 }
@@ -139,6 +143,16 @@ func (c *generatorServiceClient) DeleteSet(ctx context.Context, in *DeleteSetReq
 	return out, nil
 }
 
+func (c *generatorServiceClient) ReconstructImages(ctx context.Context, in *ReconstructImagesRequest, opts ...grpc.CallOption) (*ReconstructImagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReconstructImagesResponse)
+	err := c.cc.Invoke(ctx, GeneratorService_ReconstructImages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *generatorServiceClient) ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListModelsResponse)
@@ -168,6 +182,9 @@ type GeneratorServiceServer interface {
 	StreamSet(*StreamSetRequest, grpc.ServerStreamingServer[StreamSetResponse]) error
 	// DeleteSet removes a set. Detectors trained with it stay.
 	DeleteSet(context.Context, *DeleteSetRequest) (*DeleteSetResponse, error)
+	// ReconstructImages passes pictures through a model's VAE, encoded and decoded: what is lost is what every rendered
+	// picture lacks, too.
+	ReconstructImages(context.Context, *ReconstructImagesRequest) (*ReconstructImagesResponse, error)
 	// ListModels names the diffusion models that this generator has.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
 	mustEmbedUnimplementedGeneratorServiceServer()
@@ -197,6 +214,9 @@ func (UnimplementedGeneratorServiceServer) StreamSet(*StreamSetRequest, grpc.Ser
 }
 func (UnimplementedGeneratorServiceServer) DeleteSet(context.Context, *DeleteSetRequest) (*DeleteSetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSet not implemented")
+}
+func (UnimplementedGeneratorServiceServer) ReconstructImages(context.Context, *ReconstructImagesRequest) (*ReconstructImagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReconstructImages not implemented")
 }
 func (UnimplementedGeneratorServiceServer) ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
@@ -316,6 +336,24 @@ func _GeneratorService_DeleteSet_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GeneratorService_ReconstructImages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReconstructImagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GeneratorServiceServer).ReconstructImages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GeneratorService_ReconstructImages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GeneratorServiceServer).ReconstructImages(ctx, req.(*ReconstructImagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _GeneratorService_ListModels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListModelsRequest)
 	if err := dec(in); err != nil {
@@ -356,6 +394,10 @@ var GeneratorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSet",
 			Handler:    _GeneratorService_DeleteSet_Handler,
+		},
+		{
+			MethodName: "ReconstructImages",
+			Handler:    _GeneratorService_ReconstructImages_Handler,
 		},
 		{
 			MethodName: "ListModels",

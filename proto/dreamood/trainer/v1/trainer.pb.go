@@ -38,15 +38,37 @@ type DetectorTraining struct {
 	LearningRate float64 `protobuf:"fixed64,4,opt,name=learning_rate,json=learningRate,proto3" json:"learning_rate,omitempty"`
 	// Width of the ResNet-9 classifier, 8 to 64 in steps of 8; default 24.
 	Width int32 `protobuf:"varint,5,opt,name=width,proto3" json:"width,omitempty"`
-	// β, weight of L_ood, above 0 to 100; default 2.5 (Dream-OOD on CIFAR).
+	// β, weight of L_ood, above 0 to 100; the default is the method's: 2.5 (dream-ood, random-prompt, fever), 1
+	// (extra-class; dream-id, where it is the weight of an inlier), 0.5 (oe), 0.1 (vos, npos).
 	Beta float64 `protobuf:"fixed64,6,opt,name=beta,proto3" json:"beta,omitempty"`
 	// Seed of everything random; default 1.
 	Seed uint64 `protobuf:"varint,7,opt,name=seed,proto3" json:"seed,omitempty"`
 	// Share of ID that the threshold accepts, above 0 and below 1; default 0.95.
 	TargetRecall float64 `protobuf:"fixed64,8,opt,name=target_recall,json=targetRecall,proto3" json:"target_recall,omitempty"`
 	// The score that decides: msp, maxlogit, energy, gen, react, ash-s, scale, knn, nnguide, mds, rmds, vim, fdbd, nci or
-	// head; default head (the trained energy head) with a set of outliers, energy without.
-	Score         string `protobuf:"bytes,9,opt,name=score,proto3" json:"score,omitempty"`
+	// head; default head where the method trains one, else energy.
+	Score string `protobuf:"bytes,9,opt,name=score,proto3" json:"score,omitempty"`
+	// How: vanilla, dream-ood, oe, extra-class, vos, npos, random-prompt, fever or dream-id; default dream-ood with a set,
+	// vanilla without.
+	Method string `protobuf:"bytes,10,opt,name=method,proto3" json:"method,omitempty"`
+	// Hidden units of φ where it is Linear-ReLU-Linear (Dream-OOD on ImageNet-100: 512); 0, the default, is Linear(1, 2).
+	Hidden int32 `protobuf:"varint,11,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	// λ, weight of the singular-value term of fever, above 0 to 100; default 0.1.
+	SingularWeight float64 `protobuf:"fixed64,12,opt,name=singular_weight,json=singularWeight,proto3" json:"singular_weight,omitempty"`
+	// Takes σ_max/σ_min for that term instead of 1/σ_min.
+	ConditionNumber bool `protobuf:"varint,13,opt,name=condition_number,json=conditionNumber,proto3" json:"condition_number,omitempty"`
+	// Share of the steps before vos and npos begin, 0 to 1; default 0.4.
+	Start *float64 `protobuf:"fixed64,14,opt,name=start,proto3,oneof" json:"start,omitempty"`
+	// How outliers come to the size of the ID pictures: bicubic, bilinear, nearest, random (bilinear or nearest, drawn
+	// anew each time) or crop (a random part of the picture, not resized); default bicubic, as ID pictures.
+	OutlierResize string `protobuf:"bytes,15,opt,name=outlier_resize,json=outlierResize,proto3" json:"outlier_resize,omitempty"`
+	// Share of the ID training pictures that pass through the VAE of the set's diffusion model, encoded and decoded, so
+	// that its blur is no sign of an outlier, 0 to 1; default 0. Needs a set, or `codec_model`.
+	CodecShare float64 `protobuf:"fixed64,16,opt,name=codec_share,json=codecShare,proto3" json:"codec_share,omitempty"`
+	// Diffusion model whose VAE that is; default the set's.
+	CodecModel string `protobuf:"bytes,17,opt,name=codec_model,json=codecModel,proto3" json:"codec_model,omitempty"`
+	// How pictures are varied; default crop with padding 4, and mirroring.
+	Augmentation  *Augmentation `protobuf:"bytes,18,opt,name=augmentation,proto3" json:"augmentation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -144,6 +166,151 @@ func (x *DetectorTraining) GetScore() string {
 	return ""
 }
 
+func (x *DetectorTraining) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *DetectorTraining) GetHidden() int32 {
+	if x != nil {
+		return x.Hidden
+	}
+	return 0
+}
+
+func (x *DetectorTraining) GetSingularWeight() float64 {
+	if x != nil {
+		return x.SingularWeight
+	}
+	return 0
+}
+
+func (x *DetectorTraining) GetConditionNumber() bool {
+	if x != nil {
+		return x.ConditionNumber
+	}
+	return false
+}
+
+func (x *DetectorTraining) GetStart() float64 {
+	if x != nil && x.Start != nil {
+		return *x.Start
+	}
+	return 0
+}
+
+func (x *DetectorTraining) GetOutlierResize() string {
+	if x != nil {
+		return x.OutlierResize
+	}
+	return ""
+}
+
+func (x *DetectorTraining) GetCodecShare() float64 {
+	if x != nil {
+		return x.CodecShare
+	}
+	return 0
+}
+
+func (x *DetectorTraining) GetCodecModel() string {
+	if x != nil {
+		return x.CodecModel
+	}
+	return ""
+}
+
+func (x *DetectorTraining) GetAugmentation() *Augmentation {
+	if x != nil {
+		return x.Augmentation
+	}
+	return nil
+}
+
+// Augmentation varies training pictures, ID and outliers alike; what is not set is off.
+type Augmentation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Random crop after padding by so many pixels on every side, 0 to 31.
+	Pad int32 `protobuf:"varint,1,opt,name=pad,proto3" json:"pad,omitempty"`
+	// Mirrors half of the pictures.
+	Flip bool `protobuf:"varint,2,opt,name=flip,proto3" json:"flip,omitempty"`
+	// Edge of a square that is set to the mean colour, in pixels, 0 to 32.
+	Cutout int32 `protobuf:"varint,3,opt,name=cutout,proto3" json:"cutout,omitempty"`
+	// Operations drawn for each picture after RandAugment (Cubuk et al. 2020), 0 to 8.
+	Operations int32 `protobuf:"varint,4,opt,name=operations,proto3" json:"operations,omitempty"`
+	// Their magnitude, 1 to 30; default 9. Needs `operations`.
+	Magnitude     int32 `protobuf:"varint,5,opt,name=magnitude,proto3" json:"magnitude,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Augmentation) Reset() {
+	*x = Augmentation{}
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Augmentation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Augmentation) ProtoMessage() {}
+
+func (x *Augmentation) ProtoReflect() protoreflect.Message {
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Augmentation.ProtoReflect.Descriptor instead.
+func (*Augmentation) Descriptor() ([]byte, []int) {
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Augmentation) GetPad() int32 {
+	if x != nil {
+		return x.Pad
+	}
+	return 0
+}
+
+func (x *Augmentation) GetFlip() bool {
+	if x != nil {
+		return x.Flip
+	}
+	return false
+}
+
+func (x *Augmentation) GetCutout() int32 {
+	if x != nil {
+		return x.Cutout
+	}
+	return 0
+}
+
+func (x *Augmentation) GetOperations() int32 {
+	if x != nil {
+		return x.Operations
+	}
+	return 0
+}
+
+func (x *Augmentation) GetMagnitude() int32 {
+	if x != nil {
+		return x.Magnitude
+	}
+	return 0
+}
+
 // NamedDataset is a dataset with the name that it has in results.
 type NamedDataset struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -160,7 +327,7 @@ type NamedDataset struct {
 
 func (x *NamedDataset) Reset() {
 	*x = NamedDataset{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[1]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -172,7 +339,7 @@ func (x *NamedDataset) String() string {
 func (*NamedDataset) ProtoMessage() {}
 
 func (x *NamedDataset) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[1]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -185,7 +352,7 @@ func (x *NamedDataset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedDataset.ProtoReflect.Descriptor instead.
 func (*NamedDataset) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{1}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *NamedDataset) GetName() string {
@@ -221,7 +388,7 @@ type TrainDetectorRequest struct {
 	TestDataset string `protobuf:"bytes,3,opt,name=test_dataset,json=testDataset,proto3" json:"test_dataset,omitempty"`
 	// OOD sets to measure on; never trained on.
 	OodDatasets []*NamedDataset `protobuf:"bytes,4,rep,name=ood_datasets,json=oodDatasets,proto3" json:"ood_datasets,omitempty"`
-	// `sets/{id}`: the outliers to train with; empty trains the plain classifier.
+	// `sets/{id}`: the outliers (dream-id: inliers) to train with; none for vanilla, vos and npos.
 	Set string `protobuf:"bytes,5,opt,name=set,proto3" json:"set,omitempty"`
 	// Settings.
 	Training *DetectorTraining `protobuf:"bytes,6,opt,name=training,proto3" json:"training,omitempty"`
@@ -239,7 +406,7 @@ type TrainDetectorRequest struct {
 
 func (x *TrainDetectorRequest) Reset() {
 	*x = TrainDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[2]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -251,7 +418,7 @@ func (x *TrainDetectorRequest) String() string {
 func (*TrainDetectorRequest) ProtoMessage() {}
 
 func (x *TrainDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[2]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -264,7 +431,7 @@ func (x *TrainDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrainDetectorRequest.ProtoReflect.Descriptor instead.
 func (*TrainDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{2}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TrainDetectorRequest) GetDetectorId() string {
@@ -348,7 +515,7 @@ type TrainDetectorResponse struct {
 
 func (x *TrainDetectorResponse) Reset() {
 	*x = TrainDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[3]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +527,7 @@ func (x *TrainDetectorResponse) String() string {
 func (*TrainDetectorResponse) ProtoMessage() {}
 
 func (x *TrainDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[3]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +540,7 @@ func (x *TrainDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrainDetectorResponse.ProtoReflect.Descriptor instead.
 func (*TrainDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{3}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TrainDetectorResponse) GetRun() *v1.Run {
@@ -404,7 +571,7 @@ type EvaluateDetectorRequest struct {
 
 func (x *EvaluateDetectorRequest) Reset() {
 	*x = EvaluateDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[4]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -416,7 +583,7 @@ func (x *EvaluateDetectorRequest) String() string {
 func (*EvaluateDetectorRequest) ProtoMessage() {}
 
 func (x *EvaluateDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[4]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -429,7 +596,7 @@ func (x *EvaluateDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateDetectorRequest.ProtoReflect.Descriptor instead.
 func (*EvaluateDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{4}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *EvaluateDetectorRequest) GetName() string {
@@ -485,7 +652,7 @@ type EvaluateDetectorResponse struct {
 
 func (x *EvaluateDetectorResponse) Reset() {
 	*x = EvaluateDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[5]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +664,7 @@ func (x *EvaluateDetectorResponse) String() string {
 func (*EvaluateDetectorResponse) ProtoMessage() {}
 
 func (x *EvaluateDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[5]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +677,7 @@ func (x *EvaluateDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateDetectorResponse.ProtoReflect.Descriptor instead.
 func (*EvaluateDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{5}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EvaluateDetectorResponse) GetRun() *v1.Run {
@@ -558,7 +725,7 @@ type Detector struct {
 	Version int32 `protobuf:"varint,15,opt,name=version,proto3" json:"version,omitempty"`
 	// Aliases of the detector and the versions that they point to.
 	Aliases map[string]int32 `protobuf:"bytes,16,rep,name=aliases,proto3" json:"aliases,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// How it was trained: `plain` or `dream-ood`.
+	// How it was trained: DetectorTraining.method. `plain` for vanilla detectors that were made before methods had names.
 	Method string `protobuf:"bytes,17,opt,name=method,proto3" json:"method,omitempty"`
 	// The scores that its model has, each with its threshold, calibrated on held-out training pictures.
 	Scores []*DetectorScore `protobuf:"bytes,18,rep,name=scores,proto3" json:"scores,omitempty"`
@@ -568,14 +735,16 @@ type Detector struct {
 	// Another process that scores has its own.
 	Drift *Drift `protobuf:"bytes,20,opt,name=drift,proto3" json:"drift,omitempty"`
 	// What looked wrong with its data, for example outliers that are ID pictures.
-	Warnings      []string `protobuf:"bytes,21,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,21,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Share of the training's time in which a step waited for pictures, 0 to 1; since the last restart.
+	LoaderShare   float64 `protobuf:"fixed64,22,opt,name=loader_share,json=loaderShare,proto3" json:"loader_share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Detector) Reset() {
 	*x = Detector{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[6]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +756,7 @@ func (x *Detector) String() string {
 func (*Detector) ProtoMessage() {}
 
 func (x *Detector) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[6]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +769,7 @@ func (x *Detector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Detector.ProtoReflect.Descriptor instead.
 func (*Detector) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{6}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Detector) GetName() string {
@@ -750,6 +919,13 @@ func (x *Detector) GetWarnings() []string {
 	return nil
 }
 
+func (x *Detector) GetLoaderShare() float64 {
+	if x != nil {
+		return x.LoaderShare
+	}
+	return 0
+}
+
 // DetectorScore is one score of a detector.
 type DetectorScore struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -770,7 +946,7 @@ type DetectorScore struct {
 
 func (x *DetectorScore) Reset() {
 	*x = DetectorScore{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[7]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +958,7 @@ func (x *DetectorScore) String() string {
 func (*DetectorScore) ProtoMessage() {}
 
 func (x *DetectorScore) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[7]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +971,7 @@ func (x *DetectorScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetectorScore.ProtoReflect.Descriptor instead.
 func (*DetectorScore) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{7}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DetectorScore) GetName() string {
@@ -858,7 +1034,7 @@ type Drift struct {
 
 func (x *Drift) Reset() {
 	*x = Drift{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[8]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1046,7 @@ func (x *Drift) String() string {
 func (*Drift) ProtoMessage() {}
 
 func (x *Drift) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[8]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1059,7 @@ func (x *Drift) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drift.ProtoReflect.Descriptor instead.
 func (*Drift) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{8}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Drift) GetWindow() int32 {
@@ -940,7 +1116,7 @@ type DetectorLoss struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Step, counted from 1.
 	Step int64 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
-	// L_CE + β·L_ood.
+	// L_CE + β·L_ood, and λ times the singular-value term of fever.
 	Total float64 `protobuf:"fixed64,2,opt,name=total,proto3" json:"total,omitempty"`
 	// L_CE on ID pictures.
 	Classification float64 `protobuf:"fixed64,3,opt,name=classification,proto3" json:"classification,omitempty"`
@@ -952,7 +1128,7 @@ type DetectorLoss struct {
 
 func (x *DetectorLoss) Reset() {
 	*x = DetectorLoss{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[9]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1140,7 @@ func (x *DetectorLoss) String() string {
 func (*DetectorLoss) ProtoMessage() {}
 
 func (x *DetectorLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[9]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1153,7 @@ func (x *DetectorLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetectorLoss.ProtoReflect.Descriptor instead.
 func (*DetectorLoss) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{9}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DetectorLoss) GetStep() int64 {
@@ -1035,7 +1211,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[10]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1223,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[10]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1236,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{10}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Evaluation) GetIdAccuracy() float64 {
@@ -1139,7 +1315,7 @@ type Interval struct {
 
 func (x *Interval) Reset() {
 	*x = Interval{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[11]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1327,7 @@ func (x *Interval) String() string {
 func (*Interval) ProtoMessage() {}
 
 func (x *Interval) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[11]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1340,7 @@ func (x *Interval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interval.ProtoReflect.Descriptor instead.
 func (*Interval) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{11}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Interval) GetLow() float64 {
@@ -1208,7 +1384,7 @@ type OODAverage struct {
 
 func (x *OODAverage) Reset() {
 	*x = OODAverage{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[12]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1396,7 @@ func (x *OODAverage) String() string {
 func (*OODAverage) ProtoMessage() {}
 
 func (x *OODAverage) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[12]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1409,7 @@ func (x *OODAverage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OODAverage.ProtoReflect.Descriptor instead.
 func (*OODAverage) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{12}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OODAverage) GetGroup() string {
@@ -1316,7 +1492,7 @@ type ShiftedResult struct {
 
 func (x *ShiftedResult) Reset() {
 	*x = ShiftedResult{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[13]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1504,7 @@ func (x *ShiftedResult) String() string {
 func (*ShiftedResult) ProtoMessage() {}
 
 func (x *ShiftedResult) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[13]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1517,7 @@ func (x *ShiftedResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShiftedResult.ProtoReflect.Descriptor instead.
 func (*ShiftedResult) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{13}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ShiftedResult) GetName() string {
@@ -1393,7 +1569,7 @@ type ScoreResult struct {
 
 func (x *ScoreResult) Reset() {
 	*x = ScoreResult{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[14]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1581,7 @@ func (x *ScoreResult) String() string {
 func (*ScoreResult) ProtoMessage() {}
 
 func (x *ScoreResult) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[14]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1594,7 @@ func (x *ScoreResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScoreResult.ProtoReflect.Descriptor instead.
 func (*ScoreResult) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{14}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ScoreResult) GetScore() string {
@@ -1502,7 +1678,7 @@ type OODResult struct {
 
 func (x *OODResult) Reset() {
 	*x = OODResult{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[15]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1690,7 @@ func (x *OODResult) String() string {
 func (*OODResult) ProtoMessage() {}
 
 func (x *OODResult) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[15]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1703,7 @@ func (x *OODResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OODResult.ProtoReflect.Descriptor instead.
 func (*OODResult) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{15}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OODResult) GetName() string {
@@ -1652,7 +1828,7 @@ type ScoreImagesRequest struct {
 
 func (x *ScoreImagesRequest) Reset() {
 	*x = ScoreImagesRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[16]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1840,7 @@ func (x *ScoreImagesRequest) String() string {
 func (*ScoreImagesRequest) ProtoMessage() {}
 
 func (x *ScoreImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[16]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1853,7 @@ func (x *ScoreImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScoreImagesRequest.ProtoReflect.Descriptor instead.
 func (*ScoreImagesRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{16}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ScoreImagesRequest) GetDetector() string {
@@ -1721,7 +1897,7 @@ type ScoreImagesResponse struct {
 
 func (x *ScoreImagesResponse) Reset() {
 	*x = ScoreImagesResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[17]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1909,7 @@ func (x *ScoreImagesResponse) String() string {
 func (*ScoreImagesResponse) ProtoMessage() {}
 
 func (x *ScoreImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[17]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +1922,7 @@ func (x *ScoreImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScoreImagesResponse.ProtoReflect.Descriptor instead.
 func (*ScoreImagesResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{17}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ScoreImagesResponse) GetScores() []*ImageScore {
@@ -1778,7 +1954,7 @@ type StreamScoresRequest struct {
 
 func (x *StreamScoresRequest) Reset() {
 	*x = StreamScoresRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[18]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1966,7 @@ func (x *StreamScoresRequest) String() string {
 func (*StreamScoresRequest) ProtoMessage() {}
 
 func (x *StreamScoresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[18]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1979,7 @@ func (x *StreamScoresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamScoresRequest.ProtoReflect.Descriptor instead.
 func (*StreamScoresRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{18}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StreamScoresRequest) GetDetector() string {
@@ -1840,7 +2016,7 @@ type StreamScoresResponse struct {
 
 func (x *StreamScoresResponse) Reset() {
 	*x = StreamScoresResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +2028,7 @@ func (x *StreamScoresResponse) String() string {
 func (*StreamScoresResponse) ProtoMessage() {}
 
 func (x *StreamScoresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[19]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +2041,7 @@ func (x *StreamScoresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamScoresResponse.ProtoReflect.Descriptor instead.
 func (*StreamScoresResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{19}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StreamScoresResponse) GetScores() []*ImageScore {
@@ -1903,7 +2079,7 @@ type ImageScore struct {
 
 func (x *ImageScore) Reset() {
 	*x = ImageScore{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2091,7 @@ func (x *ImageScore) String() string {
 func (*ImageScore) ProtoMessage() {}
 
 func (x *ImageScore) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[20]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2104,7 @@ func (x *ImageScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageScore.ProtoReflect.Descriptor instead.
 func (*ImageScore) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{20}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ImageScore) GetClass() string {
@@ -1984,7 +2160,7 @@ type GetDetectorRequest struct {
 
 func (x *GetDetectorRequest) Reset() {
 	*x = GetDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2172,7 @@ func (x *GetDetectorRequest) String() string {
 func (*GetDetectorRequest) ProtoMessage() {}
 
 func (x *GetDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[21]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2185,7 @@ func (x *GetDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDetectorRequest.ProtoReflect.Descriptor instead.
 func (*GetDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{21}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetDetectorRequest) GetName() string {
@@ -2030,7 +2206,7 @@ type GetDetectorResponse struct {
 
 func (x *GetDetectorResponse) Reset() {
 	*x = GetDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2218,7 @@ func (x *GetDetectorResponse) String() string {
 func (*GetDetectorResponse) ProtoMessage() {}
 
 func (x *GetDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[22]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2231,7 @@ func (x *GetDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDetectorResponse.ProtoReflect.Descriptor instead.
 func (*GetDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{22}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetDetectorResponse) GetDetector() *Detector {
@@ -2078,7 +2254,7 @@ type ListDetectorsRequest struct {
 
 func (x *ListDetectorsRequest) Reset() {
 	*x = ListDetectorsRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[23]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2266,7 @@ func (x *ListDetectorsRequest) String() string {
 func (*ListDetectorsRequest) ProtoMessage() {}
 
 func (x *ListDetectorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[23]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2279,7 @@ func (x *ListDetectorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDetectorsRequest.ProtoReflect.Descriptor instead.
 func (*ListDetectorsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{23}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListDetectorsRequest) GetPageSize() int32 {
@@ -2133,7 +2309,7 @@ type ListDetectorsResponse struct {
 
 func (x *ListDetectorsResponse) Reset() {
 	*x = ListDetectorsResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[24]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2321,7 @@ func (x *ListDetectorsResponse) String() string {
 func (*ListDetectorsResponse) ProtoMessage() {}
 
 func (x *ListDetectorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[24]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2334,7 @@ func (x *ListDetectorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDetectorsResponse.ProtoReflect.Descriptor instead.
 func (*ListDetectorsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{24}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListDetectorsResponse) GetDetectors() []*Detector {
@@ -2187,7 +2363,7 @@ type DeleteDetectorRequest struct {
 
 func (x *DeleteDetectorRequest) Reset() {
 	*x = DeleteDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[25]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2375,7 @@ func (x *DeleteDetectorRequest) String() string {
 func (*DeleteDetectorRequest) ProtoMessage() {}
 
 func (x *DeleteDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[25]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2388,7 @@ func (x *DeleteDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDetectorRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{25}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeleteDetectorRequest) GetName() string {
@@ -2231,7 +2407,7 @@ type DeleteDetectorResponse struct {
 
 func (x *DeleteDetectorResponse) Reset() {
 	*x = DeleteDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[26]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2419,7 @@ func (x *DeleteDetectorResponse) String() string {
 func (*DeleteDetectorResponse) ProtoMessage() {}
 
 func (x *DeleteDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[26]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2432,7 @@ func (x *DeleteDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDetectorResponse.ProtoReflect.Descriptor instead.
 func (*DeleteDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{26}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{27}
 }
 
 // DownloadDetectorRequest names a detector.
@@ -2270,7 +2446,7 @@ type DownloadDetectorRequest struct {
 
 func (x *DownloadDetectorRequest) Reset() {
 	*x = DownloadDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[27]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2458,7 @@ func (x *DownloadDetectorRequest) String() string {
 func (*DownloadDetectorRequest) ProtoMessage() {}
 
 func (x *DownloadDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[27]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2471,7 @@ func (x *DownloadDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadDetectorRequest.ProtoReflect.Descriptor instead.
 func (*DownloadDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{27}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DownloadDetectorRequest) GetName() string {
@@ -2316,7 +2492,7 @@ type DownloadDetectorResponse struct {
 
 func (x *DownloadDetectorResponse) Reset() {
 	*x = DownloadDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[28]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2504,7 @@ func (x *DownloadDetectorResponse) String() string {
 func (*DownloadDetectorResponse) ProtoMessage() {}
 
 func (x *DownloadDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[28]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2517,7 @@ func (x *DownloadDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadDetectorResponse.ProtoReflect.Descriptor instead.
 func (*DownloadDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{28}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DownloadDetectorResponse) GetData() []byte {
@@ -2362,7 +2538,7 @@ type ListDetectorVersionsRequest struct {
 
 func (x *ListDetectorVersionsRequest) Reset() {
 	*x = ListDetectorVersionsRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[29]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2550,7 @@ func (x *ListDetectorVersionsRequest) String() string {
 func (*ListDetectorVersionsRequest) ProtoMessage() {}
 
 func (x *ListDetectorVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[29]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2563,7 @@ func (x *ListDetectorVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDetectorVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListDetectorVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{29}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListDetectorVersionsRequest) GetName() string {
@@ -2408,7 +2584,7 @@ type ListDetectorVersionsResponse struct {
 
 func (x *ListDetectorVersionsResponse) Reset() {
 	*x = ListDetectorVersionsResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[30]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2596,7 @@ func (x *ListDetectorVersionsResponse) String() string {
 func (*ListDetectorVersionsResponse) ProtoMessage() {}
 
 func (x *ListDetectorVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[30]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2609,7 @@ func (x *ListDetectorVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDetectorVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListDetectorVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{30}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListDetectorVersionsResponse) GetDetectors() []*Detector {
@@ -2458,7 +2634,7 @@ type PromoteDetectorRequest struct {
 
 func (x *PromoteDetectorRequest) Reset() {
 	*x = PromoteDetectorRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[31]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2646,7 @@ func (x *PromoteDetectorRequest) String() string {
 func (*PromoteDetectorRequest) ProtoMessage() {}
 
 func (x *PromoteDetectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[31]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2659,7 @@ func (x *PromoteDetectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteDetectorRequest.ProtoReflect.Descriptor instead.
 func (*PromoteDetectorRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{31}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PromoteDetectorRequest) GetName() string {
@@ -2518,7 +2694,7 @@ type PromoteDetectorResponse struct {
 
 func (x *PromoteDetectorResponse) Reset() {
 	*x = PromoteDetectorResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[32]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2706,7 @@ func (x *PromoteDetectorResponse) String() string {
 func (*PromoteDetectorResponse) ProtoMessage() {}
 
 func (x *PromoteDetectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[32]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2719,7 @@ func (x *PromoteDetectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteDetectorResponse.ProtoReflect.Descriptor instead.
 func (*PromoteDetectorResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{32}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PromoteDetectorResponse) GetDetector() *Detector {
@@ -2564,7 +2740,7 @@ type DownloadMeasurementsRequest struct {
 
 func (x *DownloadMeasurementsRequest) Reset() {
 	*x = DownloadMeasurementsRequest{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[33]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2752,7 @@ func (x *DownloadMeasurementsRequest) String() string {
 func (*DownloadMeasurementsRequest) ProtoMessage() {}
 
 func (x *DownloadMeasurementsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[33]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2765,7 @@ func (x *DownloadMeasurementsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadMeasurementsRequest.ProtoReflect.Descriptor instead.
 func (*DownloadMeasurementsRequest) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{33}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DownloadMeasurementsRequest) GetName() string {
@@ -2610,7 +2786,7 @@ type DownloadMeasurementsResponse struct {
 
 func (x *DownloadMeasurementsResponse) Reset() {
 	*x = DownloadMeasurementsResponse{}
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[34]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2798,7 @@ func (x *DownloadMeasurementsResponse) String() string {
 func (*DownloadMeasurementsResponse) ProtoMessage() {}
 
 func (x *DownloadMeasurementsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[34]
+	mi := &file_dreamood_trainer_v1_trainer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2811,7 @@ func (x *DownloadMeasurementsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadMeasurementsResponse.ProtoReflect.Descriptor instead.
 func (*DownloadMeasurementsResponse) Descriptor() ([]byte, []int) {
-	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{34}
+	return file_dreamood_trainer_v1_trainer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DownloadMeasurementsResponse) GetData() []byte {
@@ -2649,7 +2825,7 @@ var File_dreamood_trainer_v1_trainer_proto protoreflect.FileDescriptor
 
 const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\n" +
-	"!dreamood/trainer/v1/trainer.proto\x12\x13dreamood.trainer.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x02\n" +
+	"!dreamood/trainer/v1/trainer.proto\x12\x13dreamood.trainer.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x04\n" +
 	"\x10DetectorTraining\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\x05R\x06epochs\x12\x1d\n" +
 	"\n" +
@@ -2660,7 +2836,28 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\x04beta\x18\x06 \x01(\x01R\x04beta\x12\x12\n" +
 	"\x04seed\x18\a \x01(\x04R\x04seed\x12#\n" +
 	"\rtarget_recall\x18\b \x01(\x01R\ftargetRecall\x12\x14\n" +
-	"\x05score\x18\t \x01(\tR\x05score\"L\n" +
+	"\x05score\x18\t \x01(\tR\x05score\x12\x16\n" +
+	"\x06method\x18\n" +
+	" \x01(\tR\x06method\x12\x16\n" +
+	"\x06hidden\x18\v \x01(\x05R\x06hidden\x12'\n" +
+	"\x0fsingular_weight\x18\f \x01(\x01R\x0esingularWeight\x12)\n" +
+	"\x10condition_number\x18\r \x01(\bR\x0fconditionNumber\x12\x19\n" +
+	"\x05start\x18\x0e \x01(\x01H\x00R\x05start\x88\x01\x01\x12%\n" +
+	"\x0eoutlier_resize\x18\x0f \x01(\tR\routlierResize\x12\x1f\n" +
+	"\vcodec_share\x18\x10 \x01(\x01R\n" +
+	"codecShare\x12\x1f\n" +
+	"\vcodec_model\x18\x11 \x01(\tR\n" +
+	"codecModel\x12E\n" +
+	"\faugmentation\x18\x12 \x01(\v2!.dreamood.trainer.v1.AugmentationR\faugmentationB\b\n" +
+	"\x06_start\"\x8a\x01\n" +
+	"\fAugmentation\x12\x10\n" +
+	"\x03pad\x18\x01 \x01(\x05R\x03pad\x12\x12\n" +
+	"\x04flip\x18\x02 \x01(\bR\x04flip\x12\x16\n" +
+	"\x06cutout\x18\x03 \x01(\x05R\x06cutout\x12\x1e\n" +
+	"\n" +
+	"operations\x18\x04 \x01(\x05R\n" +
+	"operations\x12\x1c\n" +
+	"\tmagnitude\x18\x05 \x01(\x05R\tmagnitude\"L\n" +
 	"\fNamedDataset\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -2691,7 +2888,7 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\aoptions\x18\x05 \x01(\v2\x1b.dreamood.run.v1.RunOptionsR\aoptions\x12L\n" +
 	"\x10shifted_datasets\x18\x06 \x03(\v2!.dreamood.trainer.v1.NamedDatasetR\x0fshiftedDatasets\"B\n" +
 	"\x18EvaluateDetectorResponse\x12&\n" +
-	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xdc\x06\n" +
+	"\x03run\x18\x01 \x01(\v2\x14.dreamood.run.v1.RunR\x03run\"\xff\x06\n" +
 	"\bDetector\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aclasses\x18\x02 \x03(\tR\aclasses\x12\x1d\n" +
@@ -2718,7 +2915,8 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\x06scores\x18\x12 \x03(\v2\".dreamood.trainer.v1.DetectorScoreR\x06scores\x12\"\n" +
 	"\fmeasurements\x18\x13 \x01(\tR\fmeasurements\x120\n" +
 	"\x05drift\x18\x14 \x01(\v2\x1a.dreamood.trainer.v1.DriftR\x05drift\x12\x1a\n" +
-	"\bwarnings\x18\x15 \x03(\tR\bwarnings\x1a:\n" +
+	"\bwarnings\x18\x15 \x03(\tR\bwarnings\x12!\n" +
+	"\floader_share\x18\x16 \x01(\x01R\vloaderShare\x1a:\n" +
 	"\fAliasesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\x8d\x01\n" +
@@ -2879,109 +3077,111 @@ func file_dreamood_trainer_v1_trainer_proto_rawDescGZIP() []byte {
 	return file_dreamood_trainer_v1_trainer_proto_rawDescData
 }
 
-var file_dreamood_trainer_v1_trainer_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_dreamood_trainer_v1_trainer_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_dreamood_trainer_v1_trainer_proto_goTypes = []any{
 	(*DetectorTraining)(nil),             // 0: dreamood.trainer.v1.DetectorTraining
-	(*NamedDataset)(nil),                 // 1: dreamood.trainer.v1.NamedDataset
-	(*TrainDetectorRequest)(nil),         // 2: dreamood.trainer.v1.TrainDetectorRequest
-	(*TrainDetectorResponse)(nil),        // 3: dreamood.trainer.v1.TrainDetectorResponse
-	(*EvaluateDetectorRequest)(nil),      // 4: dreamood.trainer.v1.EvaluateDetectorRequest
-	(*EvaluateDetectorResponse)(nil),     // 5: dreamood.trainer.v1.EvaluateDetectorResponse
-	(*Detector)(nil),                     // 6: dreamood.trainer.v1.Detector
-	(*DetectorScore)(nil),                // 7: dreamood.trainer.v1.DetectorScore
-	(*Drift)(nil),                        // 8: dreamood.trainer.v1.Drift
-	(*DetectorLoss)(nil),                 // 9: dreamood.trainer.v1.DetectorLoss
-	(*Evaluation)(nil),                   // 10: dreamood.trainer.v1.Evaluation
-	(*Interval)(nil),                     // 11: dreamood.trainer.v1.Interval
-	(*OODAverage)(nil),                   // 12: dreamood.trainer.v1.OODAverage
-	(*ShiftedResult)(nil),                // 13: dreamood.trainer.v1.ShiftedResult
-	(*ScoreResult)(nil),                  // 14: dreamood.trainer.v1.ScoreResult
-	(*OODResult)(nil),                    // 15: dreamood.trainer.v1.OODResult
-	(*ScoreImagesRequest)(nil),           // 16: dreamood.trainer.v1.ScoreImagesRequest
-	(*ScoreImagesResponse)(nil),          // 17: dreamood.trainer.v1.ScoreImagesResponse
-	(*StreamScoresRequest)(nil),          // 18: dreamood.trainer.v1.StreamScoresRequest
-	(*StreamScoresResponse)(nil),         // 19: dreamood.trainer.v1.StreamScoresResponse
-	(*ImageScore)(nil),                   // 20: dreamood.trainer.v1.ImageScore
-	(*GetDetectorRequest)(nil),           // 21: dreamood.trainer.v1.GetDetectorRequest
-	(*GetDetectorResponse)(nil),          // 22: dreamood.trainer.v1.GetDetectorResponse
-	(*ListDetectorsRequest)(nil),         // 23: dreamood.trainer.v1.ListDetectorsRequest
-	(*ListDetectorsResponse)(nil),        // 24: dreamood.trainer.v1.ListDetectorsResponse
-	(*DeleteDetectorRequest)(nil),        // 25: dreamood.trainer.v1.DeleteDetectorRequest
-	(*DeleteDetectorResponse)(nil),       // 26: dreamood.trainer.v1.DeleteDetectorResponse
-	(*DownloadDetectorRequest)(nil),      // 27: dreamood.trainer.v1.DownloadDetectorRequest
-	(*DownloadDetectorResponse)(nil),     // 28: dreamood.trainer.v1.DownloadDetectorResponse
-	(*ListDetectorVersionsRequest)(nil),  // 29: dreamood.trainer.v1.ListDetectorVersionsRequest
-	(*ListDetectorVersionsResponse)(nil), // 30: dreamood.trainer.v1.ListDetectorVersionsResponse
-	(*PromoteDetectorRequest)(nil),       // 31: dreamood.trainer.v1.PromoteDetectorRequest
-	(*PromoteDetectorResponse)(nil),      // 32: dreamood.trainer.v1.PromoteDetectorResponse
-	(*DownloadMeasurementsRequest)(nil),  // 33: dreamood.trainer.v1.DownloadMeasurementsRequest
-	(*DownloadMeasurementsResponse)(nil), // 34: dreamood.trainer.v1.DownloadMeasurementsResponse
-	nil,                                  // 35: dreamood.trainer.v1.Detector.AliasesEntry
-	nil,                                  // 36: dreamood.trainer.v1.ImageScore.ScoresEntry
-	(*v1.RunOptions)(nil),                // 37: dreamood.run.v1.RunOptions
-	(*v1.Run)(nil),                       // 38: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),        // 39: google.protobuf.Timestamp
+	(*Augmentation)(nil),                 // 1: dreamood.trainer.v1.Augmentation
+	(*NamedDataset)(nil),                 // 2: dreamood.trainer.v1.NamedDataset
+	(*TrainDetectorRequest)(nil),         // 3: dreamood.trainer.v1.TrainDetectorRequest
+	(*TrainDetectorResponse)(nil),        // 4: dreamood.trainer.v1.TrainDetectorResponse
+	(*EvaluateDetectorRequest)(nil),      // 5: dreamood.trainer.v1.EvaluateDetectorRequest
+	(*EvaluateDetectorResponse)(nil),     // 6: dreamood.trainer.v1.EvaluateDetectorResponse
+	(*Detector)(nil),                     // 7: dreamood.trainer.v1.Detector
+	(*DetectorScore)(nil),                // 8: dreamood.trainer.v1.DetectorScore
+	(*Drift)(nil),                        // 9: dreamood.trainer.v1.Drift
+	(*DetectorLoss)(nil),                 // 10: dreamood.trainer.v1.DetectorLoss
+	(*Evaluation)(nil),                   // 11: dreamood.trainer.v1.Evaluation
+	(*Interval)(nil),                     // 12: dreamood.trainer.v1.Interval
+	(*OODAverage)(nil),                   // 13: dreamood.trainer.v1.OODAverage
+	(*ShiftedResult)(nil),                // 14: dreamood.trainer.v1.ShiftedResult
+	(*ScoreResult)(nil),                  // 15: dreamood.trainer.v1.ScoreResult
+	(*OODResult)(nil),                    // 16: dreamood.trainer.v1.OODResult
+	(*ScoreImagesRequest)(nil),           // 17: dreamood.trainer.v1.ScoreImagesRequest
+	(*ScoreImagesResponse)(nil),          // 18: dreamood.trainer.v1.ScoreImagesResponse
+	(*StreamScoresRequest)(nil),          // 19: dreamood.trainer.v1.StreamScoresRequest
+	(*StreamScoresResponse)(nil),         // 20: dreamood.trainer.v1.StreamScoresResponse
+	(*ImageScore)(nil),                   // 21: dreamood.trainer.v1.ImageScore
+	(*GetDetectorRequest)(nil),           // 22: dreamood.trainer.v1.GetDetectorRequest
+	(*GetDetectorResponse)(nil),          // 23: dreamood.trainer.v1.GetDetectorResponse
+	(*ListDetectorsRequest)(nil),         // 24: dreamood.trainer.v1.ListDetectorsRequest
+	(*ListDetectorsResponse)(nil),        // 25: dreamood.trainer.v1.ListDetectorsResponse
+	(*DeleteDetectorRequest)(nil),        // 26: dreamood.trainer.v1.DeleteDetectorRequest
+	(*DeleteDetectorResponse)(nil),       // 27: dreamood.trainer.v1.DeleteDetectorResponse
+	(*DownloadDetectorRequest)(nil),      // 28: dreamood.trainer.v1.DownloadDetectorRequest
+	(*DownloadDetectorResponse)(nil),     // 29: dreamood.trainer.v1.DownloadDetectorResponse
+	(*ListDetectorVersionsRequest)(nil),  // 30: dreamood.trainer.v1.ListDetectorVersionsRequest
+	(*ListDetectorVersionsResponse)(nil), // 31: dreamood.trainer.v1.ListDetectorVersionsResponse
+	(*PromoteDetectorRequest)(nil),       // 32: dreamood.trainer.v1.PromoteDetectorRequest
+	(*PromoteDetectorResponse)(nil),      // 33: dreamood.trainer.v1.PromoteDetectorResponse
+	(*DownloadMeasurementsRequest)(nil),  // 34: dreamood.trainer.v1.DownloadMeasurementsRequest
+	(*DownloadMeasurementsResponse)(nil), // 35: dreamood.trainer.v1.DownloadMeasurementsResponse
+	nil,                                  // 36: dreamood.trainer.v1.Detector.AliasesEntry
+	nil,                                  // 37: dreamood.trainer.v1.ImageScore.ScoresEntry
+	(*v1.RunOptions)(nil),                // 38: dreamood.run.v1.RunOptions
+	(*v1.Run)(nil),                       // 39: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),        // 40: google.protobuf.Timestamp
 }
 var file_dreamood_trainer_v1_trainer_proto_depIdxs = []int32{
-	1,  // 0: dreamood.trainer.v1.TrainDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
-	0,  // 1: dreamood.trainer.v1.TrainDetectorRequest.training:type_name -> dreamood.trainer.v1.DetectorTraining
-	37, // 2: dreamood.trainer.v1.TrainDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
-	1,  // 3: dreamood.trainer.v1.TrainDetectorRequest.shifted_datasets:type_name -> dreamood.trainer.v1.NamedDataset
-	38, // 4: dreamood.trainer.v1.TrainDetectorResponse.run:type_name -> dreamood.run.v1.Run
-	1,  // 5: dreamood.trainer.v1.EvaluateDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
-	37, // 6: dreamood.trainer.v1.EvaluateDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
-	1,  // 7: dreamood.trainer.v1.EvaluateDetectorRequest.shifted_datasets:type_name -> dreamood.trainer.v1.NamedDataset
-	38, // 8: dreamood.trainer.v1.EvaluateDetectorResponse.run:type_name -> dreamood.run.v1.Run
-	0,  // 9: dreamood.trainer.v1.Detector.training:type_name -> dreamood.trainer.v1.DetectorTraining
-	10, // 10: dreamood.trainer.v1.Detector.evaluation:type_name -> dreamood.trainer.v1.Evaluation
-	9,  // 11: dreamood.trainer.v1.Detector.loss:type_name -> dreamood.trainer.v1.DetectorLoss
-	39, // 12: dreamood.trainer.v1.Detector.create_time:type_name -> google.protobuf.Timestamp
-	35, // 13: dreamood.trainer.v1.Detector.aliases:type_name -> dreamood.trainer.v1.Detector.AliasesEntry
-	7,  // 14: dreamood.trainer.v1.Detector.scores:type_name -> dreamood.trainer.v1.DetectorScore
-	8,  // 15: dreamood.trainer.v1.Detector.drift:type_name -> dreamood.trainer.v1.Drift
-	15, // 16: dreamood.trainer.v1.Evaluation.ood:type_name -> dreamood.trainer.v1.OODResult
-	12, // 17: dreamood.trainer.v1.Evaluation.averages:type_name -> dreamood.trainer.v1.OODAverage
-	13, // 18: dreamood.trainer.v1.Evaluation.shifted:type_name -> dreamood.trainer.v1.ShiftedResult
-	11, // 19: dreamood.trainer.v1.Evaluation.id_accuracy_interval:type_name -> dreamood.trainer.v1.Interval
-	11, // 20: dreamood.trainer.v1.OODAverage.auroc_interval:type_name -> dreamood.trainer.v1.Interval
-	11, // 21: dreamood.trainer.v1.OODAverage.fpr95_interval:type_name -> dreamood.trainer.v1.Interval
-	11, // 22: dreamood.trainer.v1.OODResult.auroc_interval:type_name -> dreamood.trainer.v1.Interval
-	11, // 23: dreamood.trainer.v1.OODResult.fpr95_interval:type_name -> dreamood.trainer.v1.Interval
-	14, // 24: dreamood.trainer.v1.OODResult.by_score:type_name -> dreamood.trainer.v1.ScoreResult
-	20, // 25: dreamood.trainer.v1.ScoreImagesResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
-	20, // 26: dreamood.trainer.v1.StreamScoresResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
-	36, // 27: dreamood.trainer.v1.ImageScore.scores:type_name -> dreamood.trainer.v1.ImageScore.ScoresEntry
-	6,  // 28: dreamood.trainer.v1.GetDetectorResponse.detector:type_name -> dreamood.trainer.v1.Detector
-	6,  // 29: dreamood.trainer.v1.ListDetectorsResponse.detectors:type_name -> dreamood.trainer.v1.Detector
-	6,  // 30: dreamood.trainer.v1.ListDetectorVersionsResponse.detectors:type_name -> dreamood.trainer.v1.Detector
-	6,  // 31: dreamood.trainer.v1.PromoteDetectorResponse.detector:type_name -> dreamood.trainer.v1.Detector
-	2,  // 32: dreamood.trainer.v1.TrainerService.TrainDetector:input_type -> dreamood.trainer.v1.TrainDetectorRequest
-	4,  // 33: dreamood.trainer.v1.TrainerService.EvaluateDetector:input_type -> dreamood.trainer.v1.EvaluateDetectorRequest
-	16, // 34: dreamood.trainer.v1.TrainerService.ScoreImages:input_type -> dreamood.trainer.v1.ScoreImagesRequest
-	18, // 35: dreamood.trainer.v1.TrainerService.StreamScores:input_type -> dreamood.trainer.v1.StreamScoresRequest
-	21, // 36: dreamood.trainer.v1.TrainerService.GetDetector:input_type -> dreamood.trainer.v1.GetDetectorRequest
-	23, // 37: dreamood.trainer.v1.TrainerService.ListDetectors:input_type -> dreamood.trainer.v1.ListDetectorsRequest
-	25, // 38: dreamood.trainer.v1.TrainerService.DeleteDetector:input_type -> dreamood.trainer.v1.DeleteDetectorRequest
-	27, // 39: dreamood.trainer.v1.TrainerService.DownloadDetector:input_type -> dreamood.trainer.v1.DownloadDetectorRequest
-	29, // 40: dreamood.trainer.v1.TrainerService.ListDetectorVersions:input_type -> dreamood.trainer.v1.ListDetectorVersionsRequest
-	31, // 41: dreamood.trainer.v1.TrainerService.PromoteDetector:input_type -> dreamood.trainer.v1.PromoteDetectorRequest
-	33, // 42: dreamood.trainer.v1.TrainerService.DownloadMeasurements:input_type -> dreamood.trainer.v1.DownloadMeasurementsRequest
-	3,  // 43: dreamood.trainer.v1.TrainerService.TrainDetector:output_type -> dreamood.trainer.v1.TrainDetectorResponse
-	5,  // 44: dreamood.trainer.v1.TrainerService.EvaluateDetector:output_type -> dreamood.trainer.v1.EvaluateDetectorResponse
-	17, // 45: dreamood.trainer.v1.TrainerService.ScoreImages:output_type -> dreamood.trainer.v1.ScoreImagesResponse
-	19, // 46: dreamood.trainer.v1.TrainerService.StreamScores:output_type -> dreamood.trainer.v1.StreamScoresResponse
-	22, // 47: dreamood.trainer.v1.TrainerService.GetDetector:output_type -> dreamood.trainer.v1.GetDetectorResponse
-	24, // 48: dreamood.trainer.v1.TrainerService.ListDetectors:output_type -> dreamood.trainer.v1.ListDetectorsResponse
-	26, // 49: dreamood.trainer.v1.TrainerService.DeleteDetector:output_type -> dreamood.trainer.v1.DeleteDetectorResponse
-	28, // 50: dreamood.trainer.v1.TrainerService.DownloadDetector:output_type -> dreamood.trainer.v1.DownloadDetectorResponse
-	30, // 51: dreamood.trainer.v1.TrainerService.ListDetectorVersions:output_type -> dreamood.trainer.v1.ListDetectorVersionsResponse
-	32, // 52: dreamood.trainer.v1.TrainerService.PromoteDetector:output_type -> dreamood.trainer.v1.PromoteDetectorResponse
-	34, // 53: dreamood.trainer.v1.TrainerService.DownloadMeasurements:output_type -> dreamood.trainer.v1.DownloadMeasurementsResponse
-	43, // [43:54] is the sub-list for method output_type
-	32, // [32:43] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	1,  // 0: dreamood.trainer.v1.DetectorTraining.augmentation:type_name -> dreamood.trainer.v1.Augmentation
+	2,  // 1: dreamood.trainer.v1.TrainDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
+	0,  // 2: dreamood.trainer.v1.TrainDetectorRequest.training:type_name -> dreamood.trainer.v1.DetectorTraining
+	38, // 3: dreamood.trainer.v1.TrainDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
+	2,  // 4: dreamood.trainer.v1.TrainDetectorRequest.shifted_datasets:type_name -> dreamood.trainer.v1.NamedDataset
+	39, // 5: dreamood.trainer.v1.TrainDetectorResponse.run:type_name -> dreamood.run.v1.Run
+	2,  // 6: dreamood.trainer.v1.EvaluateDetectorRequest.ood_datasets:type_name -> dreamood.trainer.v1.NamedDataset
+	38, // 7: dreamood.trainer.v1.EvaluateDetectorRequest.options:type_name -> dreamood.run.v1.RunOptions
+	2,  // 8: dreamood.trainer.v1.EvaluateDetectorRequest.shifted_datasets:type_name -> dreamood.trainer.v1.NamedDataset
+	39, // 9: dreamood.trainer.v1.EvaluateDetectorResponse.run:type_name -> dreamood.run.v1.Run
+	0,  // 10: dreamood.trainer.v1.Detector.training:type_name -> dreamood.trainer.v1.DetectorTraining
+	11, // 11: dreamood.trainer.v1.Detector.evaluation:type_name -> dreamood.trainer.v1.Evaluation
+	10, // 12: dreamood.trainer.v1.Detector.loss:type_name -> dreamood.trainer.v1.DetectorLoss
+	40, // 13: dreamood.trainer.v1.Detector.create_time:type_name -> google.protobuf.Timestamp
+	36, // 14: dreamood.trainer.v1.Detector.aliases:type_name -> dreamood.trainer.v1.Detector.AliasesEntry
+	8,  // 15: dreamood.trainer.v1.Detector.scores:type_name -> dreamood.trainer.v1.DetectorScore
+	9,  // 16: dreamood.trainer.v1.Detector.drift:type_name -> dreamood.trainer.v1.Drift
+	16, // 17: dreamood.trainer.v1.Evaluation.ood:type_name -> dreamood.trainer.v1.OODResult
+	13, // 18: dreamood.trainer.v1.Evaluation.averages:type_name -> dreamood.trainer.v1.OODAverage
+	14, // 19: dreamood.trainer.v1.Evaluation.shifted:type_name -> dreamood.trainer.v1.ShiftedResult
+	12, // 20: dreamood.trainer.v1.Evaluation.id_accuracy_interval:type_name -> dreamood.trainer.v1.Interval
+	12, // 21: dreamood.trainer.v1.OODAverage.auroc_interval:type_name -> dreamood.trainer.v1.Interval
+	12, // 22: dreamood.trainer.v1.OODAverage.fpr95_interval:type_name -> dreamood.trainer.v1.Interval
+	12, // 23: dreamood.trainer.v1.OODResult.auroc_interval:type_name -> dreamood.trainer.v1.Interval
+	12, // 24: dreamood.trainer.v1.OODResult.fpr95_interval:type_name -> dreamood.trainer.v1.Interval
+	15, // 25: dreamood.trainer.v1.OODResult.by_score:type_name -> dreamood.trainer.v1.ScoreResult
+	21, // 26: dreamood.trainer.v1.ScoreImagesResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
+	21, // 27: dreamood.trainer.v1.StreamScoresResponse.scores:type_name -> dreamood.trainer.v1.ImageScore
+	37, // 28: dreamood.trainer.v1.ImageScore.scores:type_name -> dreamood.trainer.v1.ImageScore.ScoresEntry
+	7,  // 29: dreamood.trainer.v1.GetDetectorResponse.detector:type_name -> dreamood.trainer.v1.Detector
+	7,  // 30: dreamood.trainer.v1.ListDetectorsResponse.detectors:type_name -> dreamood.trainer.v1.Detector
+	7,  // 31: dreamood.trainer.v1.ListDetectorVersionsResponse.detectors:type_name -> dreamood.trainer.v1.Detector
+	7,  // 32: dreamood.trainer.v1.PromoteDetectorResponse.detector:type_name -> dreamood.trainer.v1.Detector
+	3,  // 33: dreamood.trainer.v1.TrainerService.TrainDetector:input_type -> dreamood.trainer.v1.TrainDetectorRequest
+	5,  // 34: dreamood.trainer.v1.TrainerService.EvaluateDetector:input_type -> dreamood.trainer.v1.EvaluateDetectorRequest
+	17, // 35: dreamood.trainer.v1.TrainerService.ScoreImages:input_type -> dreamood.trainer.v1.ScoreImagesRequest
+	19, // 36: dreamood.trainer.v1.TrainerService.StreamScores:input_type -> dreamood.trainer.v1.StreamScoresRequest
+	22, // 37: dreamood.trainer.v1.TrainerService.GetDetector:input_type -> dreamood.trainer.v1.GetDetectorRequest
+	24, // 38: dreamood.trainer.v1.TrainerService.ListDetectors:input_type -> dreamood.trainer.v1.ListDetectorsRequest
+	26, // 39: dreamood.trainer.v1.TrainerService.DeleteDetector:input_type -> dreamood.trainer.v1.DeleteDetectorRequest
+	28, // 40: dreamood.trainer.v1.TrainerService.DownloadDetector:input_type -> dreamood.trainer.v1.DownloadDetectorRequest
+	30, // 41: dreamood.trainer.v1.TrainerService.ListDetectorVersions:input_type -> dreamood.trainer.v1.ListDetectorVersionsRequest
+	32, // 42: dreamood.trainer.v1.TrainerService.PromoteDetector:input_type -> dreamood.trainer.v1.PromoteDetectorRequest
+	34, // 43: dreamood.trainer.v1.TrainerService.DownloadMeasurements:input_type -> dreamood.trainer.v1.DownloadMeasurementsRequest
+	4,  // 44: dreamood.trainer.v1.TrainerService.TrainDetector:output_type -> dreamood.trainer.v1.TrainDetectorResponse
+	6,  // 45: dreamood.trainer.v1.TrainerService.EvaluateDetector:output_type -> dreamood.trainer.v1.EvaluateDetectorResponse
+	18, // 46: dreamood.trainer.v1.TrainerService.ScoreImages:output_type -> dreamood.trainer.v1.ScoreImagesResponse
+	20, // 47: dreamood.trainer.v1.TrainerService.StreamScores:output_type -> dreamood.trainer.v1.StreamScoresResponse
+	23, // 48: dreamood.trainer.v1.TrainerService.GetDetector:output_type -> dreamood.trainer.v1.GetDetectorResponse
+	25, // 49: dreamood.trainer.v1.TrainerService.ListDetectors:output_type -> dreamood.trainer.v1.ListDetectorsResponse
+	27, // 50: dreamood.trainer.v1.TrainerService.DeleteDetector:output_type -> dreamood.trainer.v1.DeleteDetectorResponse
+	29, // 51: dreamood.trainer.v1.TrainerService.DownloadDetector:output_type -> dreamood.trainer.v1.DownloadDetectorResponse
+	31, // 52: dreamood.trainer.v1.TrainerService.ListDetectorVersions:output_type -> dreamood.trainer.v1.ListDetectorVersionsResponse
+	33, // 53: dreamood.trainer.v1.TrainerService.PromoteDetector:output_type -> dreamood.trainer.v1.PromoteDetectorResponse
+	35, // 54: dreamood.trainer.v1.TrainerService.DownloadMeasurements:output_type -> dreamood.trainer.v1.DownloadMeasurementsResponse
+	44, // [44:55] is the sub-list for method output_type
+	33, // [33:44] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_trainer_v1_trainer_proto_init() }
@@ -2989,13 +3189,14 @@ func file_dreamood_trainer_v1_trainer_proto_init() {
 	if File_dreamood_trainer_v1_trainer_proto != nil {
 		return
 	}
+	file_dreamood_trainer_v1_trainer_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_trainer_v1_trainer_proto_rawDesc), len(file_dreamood_trainer_v1_trainer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
