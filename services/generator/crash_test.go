@@ -121,9 +121,14 @@ func TestCrashesOfTheEngineAreAttempts(t *testing.T) {
 	if ships := ended(names[1]); ships.State != runv1.RunState_RUN_STATE_SUCCEEDED {
 		t.Errorf("ships: %v", ships)
 	}
-	letters, err := face.ListDeadLetters(t.Context(), &runv1.ListDeadLettersRequest{})
-	if err != nil || len(letters.DeadLetters) != 1 {
-		t.Errorf("dead letters %v, %v", letters, err)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // the letter comes after the end
+		letters, err := face.ListDeadLetters(t.Context(), &runv1.ListDeadLettersRequest{})
+		if err == nil && len(letters.DeadLetters) == 1 {
+			break
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("dead letters %v, %v", letters, err)
+		}
 	}
 	if err := answer(&engine.CrashError{Why: "was killed"}); fault.ReasonOf(err) != fault.Unavailable {
 		t.Errorf("a call gets %v", err)
