@@ -217,7 +217,7 @@ func gateOf(measured []*generatorv1.Picture, detector string) *generatorv1.Gate 
 // strict takes pictures that are far from each other for duplicates, so that blocks run dry and are filled up from others.
 func strict(measured []*generatorv1.Picture, detector string) *generatorv1.Gate {
 	g := gateOf(measured, detector)
-	return &generatorv1.Gate{Detector: detector, LeakQuantile: g.LeakQuantile, DuplicateBits: proto.Int32(20), MaxAttempts: 2}
+	return &generatorv1.Gate{Detector: detector, LeakQuantile: g.LeakQuantile, DuplicateBits: proto.Int32(23), MaxAttempts: 4}
 }
 
 // compareChoices holds that two sets are the same, with everything that is said of them.
