@@ -45,7 +45,7 @@ func (a *App) pipelines() runs.Pipelines {
 		trainer.KindEvaluateDetector: {
 			Unit: "sets", Request: func() proto.Message { return &trainerv1.EvaluateDetectorRequest{} },
 			Target: func(m proto.Message) (string, error) {
-				name := m.(*trainerv1.EvaluateDetectorRequest).GetName()
+				name, _, _ := strings.Cut(m.(*trainerv1.EvaluateDetectorRequest).GetName(), "@") // a version of it
 				_, err := ood.Detectors.ID(name)
 				return name, err
 			},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/infer"
+	"github.com/dreamood/dreamood/internal/score"
 )
 
 // Groups of OOD sets that have a mean of their own; All is the mean over all sets.
@@ -156,12 +157,7 @@ func measure(ctx context.Context, m *infer.Model, d Detector, ds *dataset.Datase
 
 // decide is the likeliest class and its softmax probability.
 func decide(logits []float32) (int, float32) {
-	top := slices.Max(logits)
-	var sum float64
-	for _, f := range logits {
-		sum += math.Exp(float64(f) - float64(top))
-	}
-	return slices.Index(logits, top), float32(1 / sum)
+	return slices.Index(logits, slices.Max(logits)), float32(score.MSP(logits))
 }
 
 func fileOf(ds *dataset.Dataset, i int) string {
