@@ -148,6 +148,14 @@ bench-generator: setup $(CACHE)/bench-generator/.complete ## The generator besid
 $(CACHE)/bench-generator/.complete: bench/generator/requirements.txt
 	@python3 -m venv $(CACHE)/bench-generator && $(CACHE)/bench-generator/bin/pip install -q -r bench/generator/requirements.txt && touch $@
 
+.PHONY: bench-trainer
+bench-trainer: setup $(CACHE)/bench-trainer/.complete ## The training engine against PyTorch: bench/results/trainer.json (some minutes)
+	@mkdir -p bin && $(GO) build -o bin/bench-trainer ./bench/trainer
+	@bin/bench-trainer -python $(CACHE)/bench-trainer/bin/python $(BENCH)
+
+$(CACHE)/bench-trainer/.complete: bench/trainer/requirements.txt
+	@python3 -m venv $(CACHE)/bench-trainer && $(CACHE)/bench-trainer/bin/pip install -q -r bench/trainer/requirements.txt && touch $@
+
 .PHONY: bench-runs
 bench-runs: setup ## The run system against the JetStream below it, and 200 simulated workers: bench/results/runs.json
 	@mkdir -p bin && $(GO) build -o bin/bench-runs ./bench/runs

@@ -14,8 +14,7 @@ import (
 // BenchmarkStep reports the images per second of whole training steps on two
 // threads: batch 128 of 32 by 32 pictures. The median step counts, since the
 // mean of a short run is that of its slowest steps. OpenVINO is left out where
-// the library does not offer it. tools/vectors/train.py --bench times PyTorch on
-// the same networks.
+// the library does not offer it. `make bench-trainer` compares with PyTorch.
 func BenchmarkStep(b *testing.B) {
 	for _, provider := range []Config{{Threads: 2}, {Threads: 2, Provider: "openvino"}, {Threads: 2, Provider: "openvino", Precision: "bf16"}} {
 		for _, network := range []Network{ResNet9(16), ResNet9(24), ResNet18(64)} {

@@ -12,6 +12,7 @@ const (
 	inTargets = "targets" // [Batch, C]
 	inWeights = "weights" // [Batch]
 	inRate    = "rate"    // [1]
+	inShare   = "share"   // [1], what a step counts in the moving average
 
 	outLoss   = "loss"      // [1]
 	outCE     = "ce"        // [1]
@@ -49,8 +50,11 @@ func compileStep(s Spec) (model []byte, slots []graph.Slot, err error) {
 	b.Output(outLoss, loss)
 	b.Output(outLogits, h.logits)
 	b.Backward(loss)
-	if norm := b.SGD(s.Optimizer, rate); norm != nil {
+	if norm := b.Update(s.Optimizer, rate); norm != nil {
 		b.Output(outNorm, norm)
+	}
+	if s.EMA > 0 {
+		b.Average(b.Input(inShare, 1))
 	}
 	model, err = b.Model(fmt.Sprintf("train %s", s.Network), nil)
 	return model, b.Slots(), err

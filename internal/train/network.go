@@ -2,13 +2,16 @@ package train
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/dreamood/dreamood/internal/train/graph"
 )
 
 // Network turns standardised pictures [N, 3, H, W] into features [N, F]. The
-// set is closed: [ResNet9] and [ResNet18].
+// set is closed: [ResNet9], [ResNet] and [WRN].
 type Network interface {
 	fmt.Stringer
 	// Features is F, the number of features.
@@ -17,18 +20,34 @@ type Network interface {
 	build(b *graph.Builder, x *graph.Tensor) *graph.Tensor
 }
 
-// NewNetwork is the network of that name ("resnet9", "resnet18") and width.
+// networks are the known ones by name, with the width that is theirs in publications.
+var networks = map[string]struct {
+	width int
+	of    func(width int) Network
+}{
+	"resnet9":           {64, func(w int) Network { return ResNet9(w) }},
+	"resnet18":          {64, func(w int) Network { return ResNet18(w) }},
+	"resnet34":          {64, func(w int) Network { return ResNet34(w) }},
+	"resnet18-imagenet": {64, func(w int) Network { return ResNet{Depth: 18, Width: w, ImageNet: true} }},
+	"resnet34-imagenet": {64, func(w int) Network { return ResNet{Depth: 34, Width: w, ImageNet: true} }},
+	"wrn-16-2":          {16, func(w int) Network { return WRN{Depth: 16, Widen: 2, Width: w} }},
+	"wrn-40-2":          {16, func(w int) Network { return WRN{Depth: 40, Widen: 2, Width: w} }},
+}
+
+// Networks are the names that [NewNetwork] knows, sorted.
+func Networks() []string { return slices.Sorted(maps.Keys(networks)) }
+
+// NewNetwork is the network of that name and width (channels of the first layer); width 0 is the published one.
 func NewNetwork(name string, width int) (Network, error) {
-	var n Network
-	switch name {
-	case "resnet9":
-		n = ResNet9(width)
-	case "resnet18":
-		n = ResNet18(width)
-	default:
-		return nil, fmt.Errorf("network %q: known are resnet9 and resnet18", name)
+	n, ok := networks[name]
+	if !ok {
+		return nil, fmt.Errorf("network %q: known are %s", name, strings.Join(Networks(), ", "))
 	}
-	return n, n.validate()
+	if width == 0 {
+		width = n.width
+	}
+	made := n.of(width)
+	return made, made.validate()
 }
 
 // ResNet9 is the nine-layer residual network of the DAWNBench entries, of the
@@ -68,49 +87,6 @@ func residual9(b *graph.Builder, x *graph.Tensor, prefix string) *graph.Tensor {
 	c := x.Shape()[1]
 	y := block9(b, block9(b, x, prefix+".a", c, false), prefix+".b", c, false)
 	return b.Add(x, y)
-}
-
-// ResNet18 is the residual network of He et al. 2016 with 18 layers in its form
-// for small pictures: a 3 by 3 stem of stride 1 without pooling. The width is
-// the channels of the stem (64 is the original); it has 8·width features. The
-// parameters are named as in torchvision.
-type ResNet18 int
-
-// String is "resnet18/<width>".
-func (w ResNet18) String() string { return fmt.Sprintf("resnet18/%d", int(w)) }
-
-// Features is 8·width.
-func (w ResNet18) Features() int { return 8 * int(w) }
-
-func (w ResNet18) validate() error { return checkWidth(w, int(w)) }
-
-func (w ResNet18) build(b *graph.Builder, x *graph.Tensor) *graph.Tensor {
-	x = convolution(b, x, "conv1.weight", int(w), 3, 1)
-	x = b.Relu(b.BatchNorm(x, "bn1"))
-	for stage := range 4 {
-		for unit := range 2 {
-			stride := 1
-			if stage > 0 && unit == 0 {
-				stride = 2
-			}
-			x = basicBlock(b, x, fmt.Sprintf("layer%d.%d", stage+1, unit), int(w)<<stage, stride)
-		}
-	}
-	return b.GlobalAveragePool(x)
-}
-
-// basicBlock is two 3 by 3 convolutions beside a shortcut, which is a 1 by 1
-// convolution where the shape changes.
-func basicBlock(b *graph.Builder, x *graph.Tensor, prefix string, out, stride int) *graph.Tensor {
-	y := convolution(b, x, prefix+".conv1.weight", out, 3, stride)
-	y = b.Relu(b.BatchNorm(y, prefix+".bn1"))
-	y = convolution(b, y, prefix+".conv2.weight", out, 3, 1)
-	y = b.BatchNorm(y, prefix+".bn2")
-	if stride != 1 || x.Shape()[1] != out {
-		x = convolution(b, x, prefix+".downsample.0.weight", out, 1, stride)
-		x = b.BatchNorm(x, prefix+".downsample.1")
-	}
-	return b.Relu(b.Add(y, x))
 }
 
 // convolution declares a weight [out, C, k, k] drawn from N(0, 2/(C·k²)) (He et

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/dreamood/dreamood/internal/onnx"
+	"github.com/dreamood/dreamood/internal/train/graph"
 	"github.com/dreamood/dreamood/internal/train/safetensors"
 )
 
@@ -29,8 +30,8 @@ func noise(name string, n int) []float32 {
 	return out
 }
 
-func pictures(name string, rows int) []float32 {
-	out := noise(name, rows*3*16*16)
+func pictures(name string, rows, size int) []float32 {
+	out := noise(name, rows*3*size*size)
 	for i := range out {
 		out[i] = (out[i] + 1) / 2
 	}
@@ -43,15 +44,15 @@ func fill(t *Trainer) {
 		if isMomentum(s.Name) || strings.Contains(s.Name, "running") {
 			continue
 		}
-		data := t.tensor(s.Name)
+		data, name := t.tensor(s.Name), strings.TrimPrefix(s.Name, graph.Average(""))
 		scale, shift := 0.5, 0.0
 		switch {
 		case len(s.Shape) == 4:
 			scale = float64(float32(math.Sqrt(6 / float64(s.Shape[1]*s.Shape[2]*s.Shape[3]))))
-		case len(s.Shape) == 1 && strings.HasSuffix(s.Name, "weight"):
+		case len(s.Shape) == 1 && strings.HasSuffix(name, "weight"):
 			shift = 1
 		}
-		for i, v := range noise(s.Name, len(data)) {
+		for i, v := range noise(name, len(data)) {
 			data[i] = float32(float64(v)*scale + shift)
 		}
 	}
@@ -71,13 +72,22 @@ func settings() map[string]Spec {
 		"extra":   {Network: ResNet9(2), Head: Classifier{N: 5, Outliers: ExtraClass{Beta: 1}}, Batch: 8, Outliers: 4},
 		"fever": {Network: ResNet9(2), Head: Classifier{N: 5, Outliers: Energy{Beta: 2.5}, Singular: &Singular{Weight: 0.1}},
 			Batch: 8, Outliers: 4},
+		"resnet34": {Network: ResNet34(2), Head: Classifier{N: 5}, Batch: 12, Height: 32, Width: 32},
+		"imagenet": {Network: ResNet{Depth: 18, Width: 2, ImageNet: true}, Head: Classifier{N: 5}, Batch: 12, Height: 32, Width: 32},
+		"wrn":      {Network: WRN{Depth: 16, Widen: 2, Width: 2}, Head: Classifier{N: 5}, Batch: 12, LabelSmoothing: 0.1},
+		"adamw": {Network: ResNet9(2), Head: Classifier{N: 5}, Batch: 12, LabelSmoothing: 0.1,
+			Optimizer: AdamW{WeightDecay: 0.05}, EMA: 0.99},
+		"adamw_clipped": {Network: ResNet9(2), Head: Classifier{N: 5}, Batch: 12,
+			Optimizer: AdamW{Beta1: 0.8, Beta2: 0.95, Epsilon: 1e-6, WeightDecay: 0.01, ClipNorm: 0.5}},
 		"condition": {Network: ResNet9(2), Head: Classifier{N: 5, Singular: &Singular{Weight: 0.02, Condition: true}}, Batch: 12},
 		"cosine":    {Network: ResNet9(2), Head: Cosine{Anchors: Array{Shape: []int{5, 7}, Data: noise("anchors", 35)}}, Batch: 12},
 	}
 	for name, s := range specs {
-		s.Height, s.Width = 16, 16
+		if s.Height == 0 {
+			s.Height, s.Width = 16, 16
+		}
 		s.Mean, s.Std = [3]float32{.5, .4, .3}, [3]float32{.2, .25, .5}
-		if s.Optimizer == (SGD{}) {
+		if s.Optimizer == nil {
 			s.Optimizer = sgd
 		}
 		specs[name] = s
@@ -86,7 +96,7 @@ func settings() map[string]Spec {
 }
 
 func recordedBatch(s Spec, step int) Batch {
-	b := Batch{Images: pictures(fmt.Sprintf("image %d", step), s.Batch+s.Outliers), Labels: make([]int, s.Batch)}
+	b := Batch{Images: pictures(fmt.Sprintf("image %d", step), s.Batch+s.Outliers, s.Height), Labels: make([]int, s.Batch)}
 	for i := range b.Labels {
 		b.Labels[i] = i * 3 % 5
 	}
@@ -101,18 +111,25 @@ func recordedBatch(s Spec, step int) Batch {
 // these four trainings, the worst single gradient is off by 2e-6 to 4e-6 in the
 // median and 1.7e-5 at most in PyTorch's float32, by 2e-6 to 5e-6 and 5.2e-5 in
 // this engine; all together by 1.2e-6 and 3.1e-6, and by 1.2e-6 and 2.6e-6.
+//
+// Deep networks and AdamW, which divides small gradients by their size, magnify
+// rounding; what PyTorch's own float32 is off by in the same training is
+// recorded beside, and 4 times that is allowed where it is more.
 func TestNetworks(t *testing.T) {
 	recorded := load(t, "testdata/networks.safetensors")
 	for name, spec := range settings() {
 		t.Run(name, func(t *testing.T) {
 			want := func(kind, key string) []float32 {
-				v, ok := recorded[name+"/"+kind+"/"+key]
+				path := strings.TrimSuffix(name+"/"+kind+"/"+key, "/")
+				v, ok := recorded[path]
 				if !ok {
-					t.Fatalf("%s/%s/%s is not recorded", name, kind, key)
+					t.Fatalf("%s is not recorded", path)
 				}
 				return v.Data
 			}
-			checkGradients(t, spec, want)
+			rough := want("float32", "")
+			limit := func(fixed float64, own float32) float64 { return max(fixed, 4*float64(own)) }
+			checkGradients(t, spec, limit(2e-6, rough[0]), limit(1e-5, rough[1]), want)
 			tr := newTrainer(t, spec)
 			fill(tr)
 			for step := range 3 {
@@ -121,25 +138,25 @@ func TestNetworks(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := []float32{float32(l.Total), float32(l.CE), float32(l.OOD), float32(l.GradNorm), float32(l.Penalty)}
-				if e := relative(got, want("losses", fmt.Sprint(step))); e > 2e-6 {
+				if e := relative(got, want("losses", fmt.Sprint(step))); e > limit(2e-6, rough[2]) {
 					t.Errorf("losses of step %d: relative error %.2g: %v, want %v", step, e, got, want("losses", fmt.Sprint(step)))
 				}
 			}
 			worst := 0.0
 			for key, v := range tr.State() {
 				if !isMomentum(key) {
-					worst = max(worst, largest(t, key, sample(v.Data), want("state", key), 1e-6))
+					worst = max(worst, largest(t, key, sample(v.Data), want("state", key), limit(1e-6, rough[3])))
 				}
 			}
 			t.Logf("parameters after three steps: largest difference %.2g", worst)
-			checkExport(t, tr, want)
+			checkExport(t, tr, limit(1e-5, rough[4]), want)
 		})
 	}
 }
 
 // checkGradients takes one step without weight decay and clipping: after it, the
 // velocities are the gradients.
-func checkGradients(t *testing.T, spec Spec, want func(kind, key string) []float32) {
+func checkGradients(t *testing.T, spec Spec, together, alone float64, want func(kind, key string) []float32) {
 	t.Helper()
 	spec.Optimizer = SGD{Momentum: 0.9, Nesterov: true}
 	tr := newTrainer(t, spec)
@@ -158,20 +175,20 @@ func checkGradients(t *testing.T, spec Spec, want func(kind, key string) []float
 		got, wanted := sample(v.Data), want("grad", parameter)
 		all, allWanted = append(all, got...), append(allWanted, wanted...)
 		e := relative(got, wanted)
-		if worst = max(worst, e); e > 1e-5 {
-			t.Errorf("gradient of %s: relative error %.2g, want at most 1e-5", parameter, e)
+		if worst = max(worst, e); e > alone {
+			t.Errorf("gradient of %s: relative error %.2g, want at most %.2g", parameter, e, alone)
 		}
 	}
 	e := relative(all, allWanted)
-	if e > 2e-6 {
-		t.Errorf("all gradients together: relative error %.2g, want at most 2e-6", e)
+	if e > together {
+		t.Errorf("all gradients together: relative error %.2g, want at most %.2g", e, together)
 	}
 	t.Logf("%d gradients: relative error %.2g together, at most %.2g alone", n, e, worst)
 }
 
-func checkExport(t *testing.T, tr *Trainer, want func(kind, key string) []float32) {
+func checkExport(t *testing.T, tr *Trainer, limit float64, want func(kind, key string) []float32) {
 	t.Helper()
-	out := infer(t, tr, pictures("image eval", 3), 3)
+	out := infer(t, tr, pictures("image eval", 3, tr.spec.Height), 3)
 	names := []string{"logits", "energy", "features"}
 	if c, ok := tr.spec.Head.(Classifier); !ok {
 		names = []string{"embedding", "logits"}
@@ -182,7 +199,7 @@ func checkExport(t *testing.T, tr *Trainer, want func(kind, key string) []float3
 		t.Errorf("outputs %v, want %v", got, names)
 	}
 	for _, name := range names {
-		if e := relative(out[name], want("eval", name)); e > 1e-5 {
+		if e := relative(out[name], want("eval", name)); e > limit {
 			t.Errorf("exported %s: relative error %.2g: %v, want %v", name, e, out[name], want("eval", name))
 		}
 	}
@@ -277,7 +294,43 @@ func largest(t *testing.T, name string, got, want []float32, limit float64) floa
 		worst = max(worst, math.Abs(float64(got[i])-float64(want[i])))
 	}
 	if len(got) != len(want) || worst > limit {
-		t.Errorf("%s: largest difference %.2g, want at most %.0e", name, worst, limit)
+		t.Errorf("%s: largest difference %.2g, want at most %.2g", name, worst, limit)
 	}
 	return worst
+}
+
+// TestPublishedSizes counts parameters: those of torchvision's models (of 1,000 classes) and of the published code of wide
+// networks and of the CIFAR variants (10 classes).
+func TestPublishedSizes(t *testing.T) {
+	for name, want := range map[string]struct{ classes, size, parameters int }{
+		"resnet18": {10, 32, 11_173_962}, "resnet34": {10, 32, 21_282_122},
+		"resnet18-imagenet": {1000, 64, 11_689_512}, "resnet34-imagenet": {1000, 64, 21_797_672},
+		"wrn-16-2": {10, 32, 691_674}, "wrn-40-2": {10, 32, 2_243_546},
+	} {
+		n, err := NewNetwork(name, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := Spec{Network: n, Head: Classifier{N: want.classes}, Batch: 2, Height: want.size, Width: want.size}.withDefaults()
+		_, slots, err := compileStep(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, s := range slots {
+			if isMomentum(s.Name) { // one for each parameter, none for running statistics
+				size := 1
+				for _, d := range s.Shape {
+					size *= d
+				}
+				got += size
+			}
+		}
+		if got != want.parameters {
+			t.Errorf("%s has %d parameters, want %d", name, got, want.parameters)
+		}
+	}
+	if _, err := NewNetwork("vgg", 0); err == nil || !strings.Contains(err.Error(), "wrn-40-2") {
+		t.Errorf("error %v does not name the known networks", err)
+	}
 }

@@ -1,6 +1,48 @@
 package train
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
+
+// Schedule is a learning rate over the steps of a training.
+type Schedule struct {
+	Kind string  // "onecycle" (see [OneCycleRate]), "cosine" (warm-up, then [CosineRate] to 0) or "constant" (after the warm-up)
+	Peak float64 // highest rate
+	// Warmup is the share of the steps in which the rate rises; onecycle wants more than 0.
+	Warmup float64
+}
+
+// Schedules are the kinds of [Schedule].
+var Schedules = []string{"onecycle", "cosine", "constant"}
+
+// Validate reports a schedule that has no rates.
+func (s Schedule) Validate() error {
+	switch {
+	case s.Kind != "onecycle" && s.Kind != "cosine" && s.Kind != "constant":
+		return fmt.Errorf("schedule %q: known are onecycle, cosine and constant", s.Kind)
+	case !(s.Peak > 0) || math.IsInf(s.Peak, 0):
+		return fmt.Errorf("peak learning rate: %g; want more than 0", s.Peak)
+	case !(s.Warmup >= 0 && s.Warmup < 1) || s.Kind == "onecycle" && s.Warmup == 0:
+		return fmt.Errorf("warm-up: %g of the steps; want 0 or more (onecycle: above 0) and less than 1", s.Warmup)
+	}
+	return nil
+}
+
+// Rate is the learning rate at a step of total, 0 ≤ step < total.
+func (s Schedule) Rate(step, total int) float32 {
+	if s.Kind == "onecycle" {
+		return OneCycleRate(step, total, Cycle{Peak: s.Peak, Warmup: s.Warmup})
+	}
+	warm := int(math.Round(s.Warmup * float64(total)))
+	switch {
+	case step < warm:
+		return float32(s.Peak * float64(step+1) / float64(warm))
+	case s.Kind == "cosine":
+		return CosineRate(step-warm, total-warm, s.Peak, 0)
+	}
+	return float32(s.Peak)
+}
 
 // CosineRate is the learning rate at a step of total: it falls from peak (step 0) to
 // floor (step total) along half a cosine (Loshchilov and Hutter 2017).

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dreamood/dreamood/internal/train/graph"
 	"github.com/dreamood/dreamood/internal/train/safetensors"
 )
 
@@ -16,7 +17,8 @@ import (
 const stateFormat = "dreamood-train/1"
 
 // State is a copy of everything that lives from step to step: parameters and
-// running statistics under their PyTorch names, velocities under "momentum/…".
+// running statistics under their PyTorch names, velocities and first moments under
+// "momentum/…", second moments under "second/…", moving averages under "average/…".
 func (t *Trainer) State() map[string]Array {
 	out := make(map[string]Array, len(t.slots))
 	for _, s := range t.slots {
@@ -90,12 +92,12 @@ func (t *Trainer) LoadWeights(r io.Reader) (missing []string, err error) {
 	for _, s := range t.slots {
 		if isMomentum(s.Name) {
 			clear(t.tensor(s.Name))
-		} else if v, ok := f.Tensors[s.Name]; ok {
+		} else if v, ok := f.Tensors[strings.TrimPrefix(s.Name, graph.Average(""))]; ok {
 			copy(t.tensor(s.Name), v.Data)
 		}
 	}
 	t.step = 0
-	return slices.DeleteFunc(missing, isMomentum), nil
+	return slices.DeleteFunc(missing, func(name string) bool { return isMomentum(name) || isAverage(name) }), nil
 }
 
 // check compares tensors with the slots: the names that are not there, and an
@@ -116,11 +118,25 @@ func (t *Trainer) check(given map[string]safetensors.Tensor) (missing []string, 
 	return missing, errors.Join(errs...)
 }
 
-// Inference is the classifier as it stands as an ONNX model; see [Export].
+// Inference is the classifier as it stands as an ONNX model, its moving average
+// where the spec keeps one; see [Export].
 func (t *Trainer) Inference(metadata map[string]string) ([]byte, error) {
-	return Export(t.spec, t.State(), metadata)
+	values := t.State()
+	if t.spec.EMA > 0 {
+		for name := range values {
+			if a, ok := values[graph.Average(name)]; ok {
+				values[name] = a
+			}
+		}
+	}
+	return Export(t.spec, values, metadata)
 }
 
-func isMomentum(name string) bool { return strings.HasPrefix(name, "momentum/") }
+// isMomentum says whether a slot is the optimiser's own.
+func isMomentum(name string) bool {
+	return strings.HasPrefix(name, graph.Momentum("")) || strings.HasPrefix(name, graph.Second(""))
+}
+
+func isAverage(name string) bool { return strings.HasPrefix(name, graph.Average("")) }
 
 func notFinite(v float32) bool { return math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) }

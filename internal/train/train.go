@@ -22,6 +22,12 @@ type Array = graph.Array
 // SGD is stochastic gradient descent with (Nesterov) momentum and weight decay.
 type SGD = graph.SGD
 
+// AdamW is Adam with decoupled weight decay.
+type AdamW = graph.AdamW
+
+// Optimizer is [SGD] or [AdamW].
+type Optimizer = graph.Optimizer
+
 // Spec describes what is trained and how. Two equal specs with equal batches
 // give equal training runs on the same machine and thread count.
 type Spec struct {
@@ -38,8 +44,12 @@ type Spec struct {
 	// number of outlier rows after them (only with a head that learns from them).
 	Batch, Outliers int
 
-	// Optimizer; the zero value is momentum 0.9 with Nesterov, weight decay 5e-4.
-	Optimizer SGD
+	// Optimizer; nil is SGD of momentum 0.9 with Nesterov, weight decay 5e-4.
+	Optimizer Optimizer
+	// EMA is the decay of a moving average of parameters and running statistics, in
+	// [0, 1); 0 keeps none. At step t the decay is min(EMA, (1+t)/(10+t)), so that
+	// the initial values are soon forgotten. The exported classifier is the average.
+	EMA float64
 	// LabelSmoothing s turns a label into (1−s)·one-hot + s/classes.
 	LabelSmoothing float32
 	// Seed of the initial parameters.
@@ -62,7 +72,7 @@ func (s Spec) withDefaults() Spec {
 			s.Std[i] = 1
 		}
 	}
-	if s.Optimizer == (SGD{}) {
+	if s.Optimizer == nil {
 		s.Optimizer = SGD{Momentum: 0.9, Nesterov: true, WeightDecay: 5e-4}
 	}
 	return s
@@ -73,7 +83,7 @@ func (s Spec) validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if s.Network == nil {
-		bad("network: none was given (ResNet9 or ResNet18)")
+		bad("network: none was given (ResNet9, ResNet18, ResNet34 or WRN)")
 	} else if err := s.Network.validate(); err != nil {
 		errs = append(errs, err)
 	}
@@ -96,12 +106,9 @@ func (s Spec) validate() error {
 	if s.Outliers < 0 {
 		bad("outliers %d: it cannot be negative", s.Outliers)
 	}
-	o := s.Optimizer
-	if o.Momentum < 0 || o.Momentum >= 1 || o.WeightDecay < 0 || o.ClipNorm < 0 {
-		bad("optimizer %+v: momentum lies in [0, 1), weight decay and clip norm are not negative", o)
-	}
-	if o.Nesterov && o.Momentum == 0 {
-		bad("optimizer: Nesterov needs a momentum above 0")
+	errs = append(errs, s.Optimizer.Validate())
+	if !(s.EMA >= 0 && s.EMA < 1) {
+		bad("moving average: decay %g; it lies in [0, 1)", s.EMA)
 	}
 	if !(s.LabelSmoothing >= 0 && s.LabelSmoothing < 1) {
 		bad("label smoothing %g: it lies in [0, 1)", s.LabelSmoothing)

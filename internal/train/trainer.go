@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/dreamood/dreamood/internal/onnx"
 	"github.com/dreamood/dreamood/internal/train/graph"
@@ -48,7 +49,9 @@ func New(spec Spec, cfg Config) (*Trainer, error) {
 		return nil, fmt.Errorf("train %s: %w", spec.Network, err)
 	}
 	for _, s := range slots {
-		copy(t.tensor(s.Name), initial(s, spec.Seed).Data)
+		named := s // an average begins as what it is of
+		named.Name = strings.TrimPrefix(s.Name, graph.Average(""))
+		copy(t.tensor(s.Name), initial(named, spec.Seed).Data)
 	}
 	return t, nil
 }
@@ -82,8 +85,14 @@ func (t *Trainer) allocate() error {
 			}
 		}
 	}
-	if s.Optimizer.ClipNorm > 0 {
+	if s.Optimizer.Bound() > 0 {
 		t.out[outNorm] = empty(1)
+	}
+	for name := range s.Optimizer.Inputs(1) {
+		t.in[name] = empty(1)
+	}
+	if s.EMA > 0 {
+		t.in[inShare] = empty(1)
 	}
 	for i := range t.state {
 		t.state[i] = map[string]*onnx.Tensor{}
@@ -139,6 +148,13 @@ func (t *Trainer) Step(ctx context.Context, batch Batch, rate float32) (Losses, 
 		if err := c.Singular.fill(t.tensor("fc.weight"), c.N, t.spec.Network.Features(), input); err != nil {
 			return Losses{}, fmt.Errorf("training step %d: %w", t.step+1, err)
 		}
+	}
+	for name, v := range t.spec.Optimizer.Inputs(t.step + 1) {
+		t.in[name].Float32()[0] = float32(v)
+	}
+	if t.spec.EMA > 0 {
+		n := float64(t.step + 1)
+		t.in[inShare].Float32()[0] = float32(1 - min(t.spec.EMA, (1+n)/(10+n)))
 	}
 	in := make(map[string]*onnx.Tensor, len(t.in)+len(t.slots))
 	out := make(map[string]*onnx.Tensor, len(t.out)+len(t.slots))

@@ -277,8 +277,9 @@ func TestBatchReportsEveryProblem(t *testing.T) {
 func TestSchedules(t *testing.T) {
 	recorded := load(t, "testdata/schedules.safetensors")
 	for name, rate := range map[string]func(step int) float32{
-		"cosine":   func(i int) float32 { return CosineRate(i, 20, 0.1, 1e-6) },
-		"onecycle": func(i int) float32 { return OneCycleRate(i, 20, Cycle{Peak: 0.4}) },
+		"cosine":      func(i int) float32 { return CosineRate(i, 20, 0.1, 1e-6) },
+		"warm_cosine": Schedule{Kind: "cosine", Peak: 0.1, Warmup: 0.2}.at(20),
+		"onecycle":    func(i int) float32 { return OneCycleRate(i, 20, Cycle{Peak: 0.4}) },
 		"onecycle_linear": func(i int) float32 {
 			return OneCycleRate(i, 20, Cycle{Peak: 0.4, Warmup: 0.2, Start: 10, Final: 100, Linear: true})
 		},
@@ -287,6 +288,52 @@ func TestSchedules(t *testing.T) {
 			if got := rate(i); math.Abs(float64(got-want)) > 1e-6*float64(want)+1e-9 {
 				t.Errorf("%s at step %d: %g, want %g", name, i, got, want)
 			}
+		}
+	}
+}
+
+func (s Schedule) at(total int) func(int) float32 {
+	return func(step int) float32 { return s.Rate(step, total) }
+}
+
+func TestSchedulesOutOfBounds(t *testing.T) {
+	for want, s := range map[string]Schedule{
+		"known are onecycle": {Kind: "steps", Peak: 0.1},
+		"peak learning rate": {Kind: "cosine"},
+		"warm-up: 0":         {Kind: "onecycle", Peak: 0.1},
+		"warm-up: 1":         {Kind: "constant", Peak: 0.1, Warmup: 1},
+	} {
+		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: error %v, want %q", s, err, want)
+		}
+	}
+}
+
+// TestAveragesContinueBitForBit: moments, step count and moving averages are in the checkpoint.
+func TestAveragesContinueBitForBit(t *testing.T) {
+	spec := small()
+	spec.Optimizer, spec.EMA = AdamW{WeightDecay: 0.01, ClipNorm: 1}, 0.9
+	a, b := newTrainer(t, spec), newTrainer(t, spec)
+	for i := range 3 {
+		step(t, a, toyBatch(a.spec, uint64(i)), 0.01)
+	}
+	var file bytes.Buffer
+	if err := a.SaveState(&file); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.LoadState(&file); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		batch := toyBatch(a.spec, uint64(10+i))
+		if x, y := step(t, a, batch, 0.01), step(t, b, batch, 0.01); x != y {
+			t.Errorf("losses differ after loading: %+v and %+v", x, y)
+		}
+	}
+	other := b.State()
+	for name, v := range a.State() {
+		if !slices.Equal(v.Data, other[name].Data) {
+			t.Errorf("%s differs", name)
 		}
 	}
 }

@@ -1,14 +1,11 @@
 """Records what PyTorch computes, for the tests of internal/train.
 
     python tools/vectors/train.py            # writes the testdata folders
-    python tools/vectors/train.py --bench    # images/s of PyTorch, beside BenchmarkStep
 
 Everything is computed in float64 and stored as float32 safetensors. Operators are
 recorded whole; networks take their parameters and pictures from a formula that
 the Go test repeats (`noise`), so only samples of gradients and results are stored.
 """
-import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -17,6 +14,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.numpy import save_file
+
+from networks import WRN, ResNet9, ResNet18
 
 ROOT = Path(__file__).resolve().parents[2] / "internal" / "train"
 torch.set_num_threads(1)
@@ -53,6 +52,7 @@ def operators():
         "conv3_unrolled": (conv(1), {"x": n("x", (3, 2, 6, 8)), "w": n("w", (12, 2, 3, 3))}, ()),
         "conv3_small_maps": (conv(1), {"x": n("x", (3, 10, 2, 2)), "w": n("w", (8, 10, 3, 3))}, ()),
         "conv3_stride2": (conv(2), {"x": n("x", (2, 4, 6, 8)), "w": n("w", (5, 4, 3, 3))}, ()),
+        "conv7_stride2": (conv(2), {"x": n("x", (2, 3, 8, 12)), "w": n("w", (5, 3, 7, 7))}, ("x",)),
         "conv1": (conv(1), {"x": n("x", (2, 4, 6, 8)), "w": n("w", (5, 4, 1, 1))}, ()),
         "conv1_stride2": (conv(2), {"x": n("x", (2, 4, 6, 8)), "w": n("w", (5, 4, 1, 1))}, ()),
         "conv1_small_maps": (conv(1), {"x": n("x", (2, 24, 2, 2)), "w": n("w", (24, 24, 1, 1))}, ()),
@@ -64,6 +64,9 @@ def operators():
                         {"x": n("x", (2, 3, 4, 4))}, ()),
         "maxpool": (lambda x: F.max_pool2d(x, 2), {"x": n("x", (2, 3, 4, 6))}, ()),
         "maxpool_ties": (lambda x: F.max_pool2d(x, 2), {"x": ties((2, 8, 8, 6))}, ()),
+        "maxpool3": (lambda x: F.max_pool2d(x, 3, 2, 1), {"x": n("x", (2, 3, 4, 6)) - 2}, ()),
+        "maxpool3_ties": (lambda x: F.max_pool2d(x, 3, 2, 1), {"x": ties((2, 8, 8, 6))}, ()),
+        "average": (lambda x: F.avg_pool2d(x, 2), {"x": n("x", (2, 3, 4, 6))}, ()),
         "global_average": (lambda x: x.mean((2, 3)), {"x": n("x", (2, 3, 4, 6))}, ()),
         "global_max": (lambda x: x.amax((2, 3)), {"x": n("x", (2, 3, 4, 6))}, ()),
         "global_max_ties": (lambda x: x.amax((2, 3)), {"x": ties((2, 8, 4, 2))}, ()),
@@ -102,65 +105,6 @@ def record_operators():
 
 # ---- networks ----------------------------------------------------------------
 
-class Block9(nn.Module):
-    def __init__(self, i, o, pool=False):
-        super().__init__()
-        self.c, self.b, self.pool = nn.Conv2d(i, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o), pool
-
-    def forward(self, x):
-        x = self.c(x)
-        return F.relu(self.b(F.max_pool2d(x, 2) if self.pool else x))
-
-
-class Residual9(nn.Module):
-    def __init__(self, o):
-        super().__init__()
-        self.a, self.b = Block9(o, o), Block9(o, o)
-
-    def forward(self, x):
-        return x + self.b(self.a(x))
-
-
-class ResNet9(nn.Module):
-    def __init__(self, w):
-        super().__init__()
-        self.l = nn.Sequential(Block9(3, w), Block9(w, 2 * w, True), Residual9(2 * w),
-                               Block9(2 * w, 4 * w, True), Block9(4 * w, 8 * w, True), Residual9(8 * w))
-
-    def forward(self, x):
-        return self.l(x).amax((2, 3))
-
-
-class Basic(nn.Module):
-    def __init__(self, i, o, stride):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o)
-        self.conv2, self.bn2 = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
-        self.downsample = None
-        if stride != 1 or i != o:
-            self.downsample = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
-
-
-class ResNet18(nn.Module):
-    def __init__(self, w):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w)
-        i = w
-        for k in range(4):
-            setattr(self, f"layer{k + 1}", nn.Sequential(Basic(i, w << k, 2 if k else 1), Basic(w << k, w << k, 1)))
-            i = w << k
-
-    def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
-        for k in range(4):
-            x = getattr(self, f"layer{k + 1}")(x)
-        return x.mean((2, 3))
-
-
 class Model(nn.Module):
     """A network with a head, as train.Spec describes it."""
 
@@ -176,7 +120,7 @@ class Model(nn.Module):
             self.extra = nn.Linear(features, 1)
 
     def forward(self, image):
-        mean, std = torch.tensor([.5, .4, .3]).double(), torch.tensor([.2, .25, .5]).double()
+        mean, std = (torch.tensor(v, dtype=image.dtype) for v in ([.5, .4, .3], [.2, .25, .5]))
         f = self.net[0]((image - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)) * self.scale
         if self.anchors is not None:
             z = F.normalize(self.fc(f), dim=1)
@@ -203,8 +147,31 @@ def settings():
         "uniform": (Model(ResNet9(2), 16, 5), 8, 4, uniform, 0.5, 0.0, None, 0.0),
         "extra": (Model(ResNet9(2), 16, 5, extra=True), 8, 4, extra_class, 1.0, 0.0, None, 0.0),
         "fever": (Model(ResNet9(2), 16, 5, phi=nn.Linear(1, 2)), 8, 4, energy, 2.5, 0.0, lambda s: 1 / s[-1], 0.1),
+        "resnet34": (Model(ResNet18(2, (3, 4, 6, 3)), 16, 5), 12, 0, None, 0.0, 0.0, None, 0.0),
+        "imagenet": (Model(ResNet18(2, imagenet=True), 16, 5), 12, 0, None, 0.0, 0.0, None, 0.0),
+        "wrn": (Model(WRN(16, 2, 2), 16, 5), 12, 0, None, 0.0, 0.0, None, 0.0),
+        "adamw": (Model(ResNet9(2), 16, 5), 12, 0, None, 0.0, 0.0, None, 0.0),
+        "adamw_clipped": (Model(ResNet9(2), 16, 5), 12, 0, None, 0.0, 0.5, None, 0.0),
         "condition": (Model(ResNet9(2), 16, 5), 12, 0, None, 0.0, 0.0, lambda s: s[0] / s[-1], 0.02),
     }
+
+
+SMOOTHING = {"wrn": 0.1, "adamw": 0.1}
+SIZE = {"imagenet": 32, "resnet34": 32}
+
+
+def optimizer(name, decay, rest):
+    if name == "adamw":
+        return torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=0.01)
+    if name == "adamw_clipped":
+        return torch.optim.AdamW([{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}], lr=0.01, betas=(0.8, 0.95), eps=1e-6)
+    return torch.optim.SGD([{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}], lr=0.01, momentum=0.9, nesterov=True)
+
+
+def average(a, w, n):
+    """Moving average of decay 0.99 whose decay grows from 2/11; n counts the updates before this one."""
+    share = 1 - min(0.99, (n + 2) / (n + 11))
+    return a + (w - a) * share if a.is_floating_point() else w
 
 
 def energy(r, batch):
@@ -241,33 +208,74 @@ def sample(v):
 
 def record_networks():
     out = {}
-    for name, (m, batch, outliers, outlier_loss, beta, clip, penalty, weight) in settings().items():
-        fill(m)
-        m.train()
-        decay = [p for n, p in m.named_parameters() if p.ndim > 1]
-        rest = [p for n, p in m.named_parameters() if p.ndim <= 1]
-        opt = torch.optim.SGD([{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}], lr=0.01, momentum=0.9, nesterov=True)
-        labels = torch.arange(batch) * 3 % 5
-        for step in range(3):
-            x = torch.from_numpy((noise(f"image {step}", (batch + outliers, 3, 16, 16)) + 1) / 2)
-            r = m(x)
-            ce = F.cross_entropy(r.get("trained", r["logits"])[:batch], labels)
-            ood = outlier_loss(r, batch) if beta else torch.zeros(()).double()
-            further = penalty(torch.linalg.svdvals(m.fc.weight)) if weight else torch.zeros(()).double()
-            total = ce + beta * ood + weight * further
-            opt.zero_grad()
-            total.backward()
-            if step == 0:
-                out |= {f"{name}/grad/{n}": sample(p.grad) for n, p in m.named_parameters()}
-            norm = nn.utils.clip_grad_norm_(m.parameters(), clip) if clip else torch.zeros(())
-            opt.step()
-            out[f"{name}/losses/{step}"] = torch.stack([total, ce, ood, norm, further]).detach()
-        out |= {f"{name}/state/{n}": sample(v) for n, v in m.state_dict().items() if v.is_floating_point()}
-        m.eval()
-        with torch.no_grad():
-            r = m(torch.from_numpy((noise("image eval", (3, 3, 16, 16)) + 1) / 2))
-        out |= {f"{name}/eval/{k}": v for k, v in r.items() if k not in ("phi", "trained")}
+    for name in settings():
+        exact = train(name, torch.float64)
+        rough = train(name, torch.float32)
+        out |= {f"{name}/{k}": v for k, v in exact.items()}
+        out[f"{name}/float32"] = torch.tensor(errors(rough, exact))
     save(ROOT / "testdata" / "networks.safetensors", out)
+
+
+def errors(got, want):
+    """What PyTorch's own float32 is off by: gradients together, the worst one, losses, parameters (largest difference), outputs."""
+    def relative(a, b):
+        return float((a.double() - b).norm() / (b.norm() + 1e-30))
+
+    def keys(kind):
+        return [k for k in want if k.startswith(kind + "/")]
+
+    grads = keys("grad")
+    return [
+        relative(torch.cat([got[k] for k in grads]), torch.cat([want[k] for k in grads])),
+        max(relative(got[k], want[k]) for k in grads),
+        max(relative(got[k], want[k]) for k in keys("losses")),
+        max(float((got[k].double() - want[k]).abs().max()) for k in keys("state")),
+        max(relative(got[k], want[k]) for k in keys("eval")),
+    ]
+
+
+def train(name, dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        return train_in(name, dtype)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def train_in(name, dtype):
+    m, batch, outliers, outlier_loss, beta, clip, penalty, weight = settings()[name]
+    fill(m)
+    m.to(dtype).train()
+    if m.anchors is not None:
+        m.anchors = m.anchors.to(dtype)
+    decay = [p for n, p in m.named_parameters() if p.ndim > 1]
+    rest = [p for n, p in m.named_parameters() if p.ndim <= 1]
+    opt, size, out = optimizer(name, decay, rest), SIZE.get(name, 16), {}
+    mean = {k: v.clone() for k, v in m.state_dict().items()}
+    labels = torch.arange(batch) * 3 % 5
+    for step in range(3):
+        x = torch.from_numpy((noise(f"image {step}", (batch + outliers, 3, size, size)) + 1) / 2).to(dtype)
+        r = m(x)
+        ce = F.cross_entropy(r.get("trained", r["logits"])[:batch], labels, label_smoothing=SMOOTHING.get(name, 0.0))
+        ood = outlier_loss(r, batch) if beta else torch.zeros(())
+        further = penalty(torch.linalg.svdvals(m.fc.weight)) if weight else torch.zeros(())
+        total = ce + beta * ood + weight * further
+        opt.zero_grad()
+        total.backward()
+        if step == 0:
+            out |= {f"grad/{n}": sample(p.grad) for n, p in m.named_parameters()}
+        norm = nn.utils.clip_grad_norm_(m.parameters(), clip) if clip else torch.zeros(())
+        opt.step()
+        mean = {k: average(mean[k], v, step) for k, v in m.state_dict().items()}
+        out[f"losses/{step}"] = torch.stack([total, ce, ood, norm, further]).detach()
+    out |= {f"state/{n}": sample(v) for n, v in m.state_dict().items() if v.is_floating_point()}
+    if name == "adamw":
+        out |= {f"state/average/{n}": sample(v) for n, v in mean.items() if v.is_floating_point()}
+        m.load_state_dict(mean)
+    m.eval()
+    with torch.no_grad():
+        r = m(torch.from_numpy((noise("image eval", (3, 3, size, size)) + 1) / 2).to(dtype))
+    return out | {f"eval/{k}": v for k, v in r.items() if k not in ("phi", "trained")}
 
 
 def record_schedules():
@@ -283,6 +291,8 @@ def record_schedules():
     one = torch.optim.lr_scheduler.OneCycleLR
     save(ROOT / "testdata" / "schedules.safetensors", {
         "cosine": rates(lambda p: torch.optim.lr_scheduler.CosineAnnealingLR(p, 20, 1e-6), 21),
+        "warm_cosine": rates(lambda p: torch.optim.lr_scheduler.SequentialLR(p, [
+            torch.optim.lr_scheduler.LinearLR(p, 0.25, 1.0, 3), torch.optim.lr_scheduler.CosineAnnealingLR(p, 16)], [4]), 20),
         "onecycle": rates(lambda p: one(p, 0.4, 20), 20),
         "onecycle_linear": rates(lambda p: one(p, 0.4, 20, pct_start=0.2, anneal_strategy="linear", div_factor=10, final_div_factor=100), 20),
     })
@@ -294,30 +304,7 @@ def save(path, tensors):
     print(path.relative_to(ROOT), path.stat().st_size, "bytes")
 
 
-def bench():
-    torch.set_num_threads(2)
-    for name, net, f in (("resnet9/16", ResNet9(16), 128), ("resnet9/24", ResNet9(24), 192), ("resnet18/64", ResNet18(64), 512)):
-        for mode in ("fp32", "fp32 channels_last", "bf16 channels_last"):
-            m, x, y = nn.Sequential(net, nn.Linear(f, 10)), torch.rand(128, 3, 32, 32), torch.randint(0, 10, (128,))
-            fmt = torch.channels_last if "channels" in mode else torch.contiguous_format
-            m, x = m.to(memory_format=fmt), x.contiguous(memory_format=fmt)
-            opt = torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
-            times = []
-            for _ in range(5 if "18" in name else 12):
-                start = time.time()
-                with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in mode):
-                    loss = F.cross_entropy(m(x).float(), y)
-                opt.zero_grad()
-                loss.backward()
-                opt.step()
-                times.append(time.time() - start)
-            print(f"{name} {mode}: {128 / np.median(times):.0f} images/s", flush=True)
-
-
 if __name__ == "__main__":
-    if "--bench" in sys.argv:
-        bench()
-    else:
-        record_operators()
-        record_networks()
-        record_schedules()
+    record_operators()
+    record_networks()
+    record_schedules()

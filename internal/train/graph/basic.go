@@ -39,9 +39,17 @@ func (b *Builder) concat(axis int, xs ...*Tensor) *Tensor {
 
 // pad adds zeros around the last two axes; negative amounts crop.
 func (b *Builder) pad(x *Tensor, top, left, bottom, right int) *Tensor {
+	return b.padWith(x, 0, top, left, bottom, right)
+}
+
+func (b *Builder) padWith(x *Tensor, value float32, top, left, bottom, right int) *Tensor {
 	s := x.shape
 	shape := []int{s[0], s[1], s[2] + top + bottom, s[3] + left + right}
-	return b.op("Pad", shape, []*Tensor{x, b.ints(0, 0, top, left, 0, 0, bottom, right)})
+	in := []*Tensor{x, b.ints(0, 0, top, left, 0, 0, bottom, right)}
+	if value != 0 {
+		in = append(in, b.Const([]int{1}, value))
+	}
+	return b.op("Pad", shape, in)
 }
 
 // shift moves a picture: y[h, w] = x[h+dy, w+dx], zero outside.

@@ -2,18 +2,24 @@ package graph
 
 import "github.com/dreamood/dreamood/internal/onnx/onnxpb"
 
-// Conv is the convolution of x [N, C, H, W] with w [O, C, K, K], K = 1 or 3,
-// without bias, zero padding K/2 and stride 1 or 2 (height and width even).
+// Conv is the convolution of x [N, C, H, W] with w [O, C, K, K], K = 1, 3 or 7,
+// without bias, zero padding K/2 and stride 1 or 2 (height and width even). The
+// 7 by 7 one is a network's first layer: no gradient passes through it.
 func (b *Builder) Conv(x, w *Tensor, stride int) *Tensor {
 	c, h, wd, k := x.shape[1], x.shape[2], x.shape[3], w.shape[2]
 	switch {
-	case w.shape[1] != c || w.shape[3] != k || k != 1 && k != 3:
-		b.fail("convolution %s: weight %v does not fit the input %v (kernels of 1 by 1 and 3 by 3)", w.name, w.shape, x.shape)
+	case w.shape[1] != c || w.shape[3] != k || k != 1 && k != 3 && k != 7:
+		b.fail("convolution %s: weight %v does not fit the input %v (kernels of 1 by 1, 3 by 3 and 7 by 7)", w.name, w.shape, x.shape)
+	case k == 7 && x.grad:
+		b.fail("convolution %s: a 7 by 7 kernel is for the first layer alone", w.name)
 	case stride != 1 && (stride != 2 || h%2 != 0 || wd%2 != 0):
 		b.fail("convolution %s: stride %d of %d by %d: strides are 1, or 2 for even sizes", w.name, stride, h, wd)
 	case k == 3:
 		y := b.conv(x, w, stride, [4]int{1, 1, 1, 1})
 		return b.differentiable(y, func(dy *Tensor) { b.conv3Gradient(x, w, dy, stride) }, x, w)
+	case k == 7:
+		y := b.conv(x, w, stride, [4]int{3, 3, 3, 3})
+		return b.differentiable(y, func(dy *Tensor) { b.accumulate(w, b.unrolledGradient(x, w, dy, stride)) }, w)
 	default:
 		return b.conv1(x, w, stride)
 	}
@@ -83,16 +89,25 @@ func (b *Builder) weightGradient(x, w, dy *Tensor, stride int) *Tensor {
 			x, func(d *Tensor, i int) *Tensor { return b.shift(d, i-1, 0) })
 		return b.transpose(b.reshape(m, 3, o, 3, c), 1, 3, 2, 0)
 	}
-	h, wd := x.shape[2], x.shape[3]
-	padded := b.pad(x, 1, 1, 1, 1)
+	return b.unrolledGradient(x, w, dy, stride)
+}
+
+// unrolledGradient is dW with x unrolled into [K²·C, L].
+func (b *Builder) unrolledGradient(x, w, dy *Tensor, stride int) *Tensor {
+	o, c, k := w.shape[0], w.shape[1], w.shape[2]
+	padded := b.pad(x, k/2, k/2, k/2, k/2)
 	var taps []*Tensor
-	for i := range 9 {
-		r, q := i/3, i%3
-		taps = append(taps, b.op("Slice", []int{x.shape[0], c, h / stride, wd / stride},
-			[]*Tensor{padded, b.ints(r, q), b.ints(r+h, q+wd), b.ints(2, 3), b.ints(stride, stride)}))
+	for i := range k * k {
+		taps = append(taps, b.tap(padded, i/k, i%k, x.shape[2], x.shape[3], stride))
 	}
 	m := b.correlate(dy, b.concat(1, taps...))
-	return b.transpose(b.reshape(m, o, 3, 3, c), 0, 3, 1, 2)
+	return b.transpose(b.reshape(m, o, k, k, c), 0, 3, 1, 2)
+}
+
+// tap is every stride-th pixel of the h by w pixels of a padded picture that begin at (row, column).
+func (b *Builder) tap(padded *Tensor, row, column, h, w, stride int) *Tensor {
+	return b.op("Slice", []int{padded.shape[0], padded.shape[1], h / stride, w / stride},
+		[]*Tensor{padded, b.ints(row, column), b.ints(row+h, column+w), b.ints(2, 3), b.ints(stride, stride)})
 }
 
 // stridedInputGradient is dX of a 3 by 3 convolution with stride 2: one small
@@ -112,6 +127,11 @@ func (b *Builder) stridedInputGradient(w, dy *Tensor) *Tensor {
 			phases = append(phases, b.conv(dy, k, 1, [4]int{0, 0, len(rows) - 1, len(columns) - 1}))
 		}
 	}
+	return b.interleave(phases)
+}
+
+// interleave puts four pictures together: of even rows and columns, even rows and odd columns, odd and even, odd and odd.
+func (b *Builder) interleave(phases []*Tensor) *Tensor {
 	s := phases[0].shape
 	return b.op("DepthToSpace", []int{s[0], s[1], 2 * s[2], 2 * s[3]}, []*Tensor{b.concat(1, phases...)},
 		onnxpb.AttrInt("blocksize", 2), onnxpb.AttrString("mode", "DCR"))

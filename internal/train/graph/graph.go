@@ -3,7 +3,7 @@
 // A [Builder] offers the few operators that small convolutional classifiers
 // need. In [Training] mode each of them writes its forward nodes and remembers
 // how to write its gradient; [Builder.Backward] then adds the gradients of
-// every parameter, and [Builder.SGD] the update of the parameters, so that one
+// every parameter, and [Builder.Update] the update of the parameters, so that one
 // run of the emitted model is one whole training step. In [Inference] mode the
 // same calls write the forward nodes only, with the parameters as constants, batch
 // normalisation on its running statistics and a free batch dimension.
@@ -91,6 +91,9 @@ func Next(name string) string { return "next/" + name }
 // Momentum is the name of a parameter's momentum slot.
 func Momentum(parameter string) string { return "momentum/" + parameter }
 
+// Second is the name of a parameter's slot of AdamW's second moment.
+func Second(parameter string) string { return "second/" + parameter }
+
 type parameter struct {
 	tensor *Tensor
 	decay  bool
@@ -107,6 +110,8 @@ type Builder struct {
 	outputs   []*Tensor
 	slots     []Slot
 	params    []parameter
+	nexts     [][2]*Tensor    // parameters and running statistics with their next values
+	private   map[string]bool // slots of the optimiser
 	tape      []step
 	grads     map[string]*Tensor
 	count     int
@@ -120,7 +125,7 @@ type step struct {
 
 // New starts an empty graph. Inference graphs take their parameters from values.
 func New(mode Mode, values Values) *Builder {
-	return &Builder{mode: mode, values: values, byKey: map[string]*Tensor{}, grads: map[string]*Tensor{}}
+	return &Builder{mode: mode, values: values, byKey: map[string]*Tensor{}, private: map[string]bool{}, grads: map[string]*Tensor{}}
 }
 
 // Mode says what the builder writes.

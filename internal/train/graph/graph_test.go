@@ -21,7 +21,7 @@ func TestMistakesAreReported(t *testing.T) {
 		"input [2 3] and weight":      func(b *Builder) { b.Linear(b.Input("y", 2, 3), weight(b, 4, 2), nil) },
 		"rows [1, 3) of a batch of 2": func(b *Builder) { b.Rows(b.Input("y", 2, 3), 1, 3) },
 		"a loss has the shape [1]":    func(b *Builder) { b.Backward(picture(b)) },
-		"has no gradient":             func(b *Builder) { weight(b, 1); b.SGD(SGD{}, b.Input("rate", 1)) },
+		"has no gradient":             func(b *Builder) { weight(b, 1); b.Update(SGD{}, b.Input("rate", 1)) },
 		"has no variance":             func(b *Builder) { b.BatchNorm(b.Input("y", 1, 3, 1, 1), "bn") },
 	} {
 		b := New(Training, nil)
@@ -71,7 +71,7 @@ func TestModelIsDeterministic(t *testing.T) {
 		loss := b.CrossEntropy(b.GlobalMaxPool(b.Relu(b.BatchNorm(x, "bn"))), b.Input("t", 2, 4), nil)
 		b.Output("loss", loss)
 		b.Backward(loss)
-		b.SGD(SGD{Momentum: 0.9, ClipNorm: 1}, b.Input("rate", 1))
+		b.Update(SGD{Momentum: 0.9, ClipNorm: 1}, b.Input("rate", 1))
 		m, err := b.Model("m", map[string]string{"b": "2", "a": "1"})
 		if err != nil {
 			t.Fatal(err)

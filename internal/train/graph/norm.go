@@ -69,5 +69,5 @@ func (b *Builder) perChannel(x *Tensor) *Tensor { return b.reshape(x, 1, x.shape
 // track writes the next value of a running statistic.
 func (b *Builder) track(running, batch *Tensor, correction float64) {
 	next := b.add(b.mul(running, b.scalar(1-normMomentum)), b.mul(batch, b.scalar(normMomentum*correction)))
-	b.Output(Next(running.name), next)
+	b.advance(running, next)
 }

@@ -1,5 +1,10 @@
 package graph
 
+import (
+	"errors"
+	"fmt"
+)
+
 // SGD is stochastic gradient descent as in torch.optim.SGD (dampening 0).
 type SGD struct {
 	Momentum    float64 // of the velocity, usually 0.9
@@ -8,38 +13,44 @@ type SGD struct {
 	ClipNorm    float64 // bound on the norm of all gradients together; 0 is no bound
 }
 
-// SGD writes the update of every parameter: with gradient g (clipped), velocity
-// v and learning rate [1], d = g + decay·w; v' = momentum·v + d;
-// w' = w − rate·(d + momentum·v') (Nesterov) or w − rate·v'. It returns the
-// norm of all gradients before clipping, [1], or nil where ClipNorm is 0.
-func (b *Builder) SGD(o SGD, rate *Tensor) *Tensor {
-	scale, norm := b.clip(o.ClipNorm)
-	momentum := b.scalar(o.Momentum)
-	for _, p := range b.params {
-		w, d := p.tensor, b.grads[p.tensor.name]
-		if d == nil {
-			b.fail("parameter %s has no gradient: nothing in the loss depends on it", w.name)
-			continue
-		}
-		if scale != nil {
-			d = b.mul(d, scale)
-		}
-		if p.decay && o.WeightDecay != 0 {
-			d = b.add(d, b.mul(w, b.scalar(o.WeightDecay)))
-		}
-		move := d
-		if o.Momentum != 0 {
-			v := b.slot(Momentum(w.name), Init{}, w.shape)
-			next := b.add(b.mul(v, momentum), d)
-			b.Output(Next(v.name), next)
-			move = next
-			if o.Nesterov {
-				move = b.add(d, b.mul(next, momentum))
-			}
-		}
-		b.Output(Next(w.name), b.sub(w, b.mul(move, rate)))
+// Validate wants a momentum in [0, 1), above 0 for Nesterov, and the rest not negative.
+func (o SGD) Validate() error {
+	var errs []error
+	if !(o.Momentum >= 0 && o.Momentum < 1) {
+		errs = append(errs, fmt.Errorf("optimizer: momentum %g; it lies in [0, 1)", o.Momentum))
 	}
-	return norm
+	if o.Nesterov && o.Momentum == 0 {
+		errs = append(errs, errors.New("optimizer: Nesterov needs a momentum above 0"))
+	}
+	return errors.Join(append(errs, notNegative("weight decay", o.WeightDecay), notNegative("clip norm", o.ClipNorm))...)
+}
+
+// Inputs are none.
+func (SGD) Inputs(int64) map[string]float64 { return nil }
+
+// Bound is ClipNorm.
+func (o SGD) Bound() float64 { return o.ClipNorm }
+
+func (SGD) begin(*Builder) {}
+
+// move: with gradient g and velocity v, d = g + decay·w; v' = momentum·v + d; w' = w − rate·(d + momentum·v') (Nesterov)
+// or w − rate·v'.
+func (o SGD) move(b *Builder, p parameter, d, rate *Tensor) *Tensor {
+	w, momentum := p.tensor, b.scalar(o.Momentum)
+	if p.decay && o.WeightDecay != 0 {
+		d = b.add(d, b.mul(w, b.scalar(o.WeightDecay)))
+	}
+	move := d
+	if o.Momentum != 0 {
+		v := b.keep(Momentum(w.name), w.shape)
+		next := b.add(b.mul(v, momentum), d)
+		b.Output(Next(v.name), next)
+		move = next
+		if o.Nesterov {
+			move = b.add(d, b.mul(next, momentum))
+		}
+	}
+	return b.sub(w, b.mul(move, rate))
 }
 
 // clip is min(1, bound/(norm + 1e-6)) of all gradients together, and the norm.
