@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	"github.com/dreamood/dreamood/bench/peer"
 	"github.com/dreamood/dreamood/bench/record"
@@ -13,7 +15,7 @@ import (
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 )
 
-type bench struct{ python, script, random, only string }
+type bench struct{ python, script, random, only, peers string }
 
 // model is what all sides render with.
 type model struct {
@@ -26,8 +28,8 @@ type model struct {
 
 func (b bench) models() []model {
 	return []model{
-		{name: "reference", folder: "models", dir: "models/reference", width: 256, steps: 20, guidance: 3, rounds: map[int]int{1: 5, 4: 3, 16: 3}},
-		{name: "sd18m", folder: b.random, dir: b.random, width: 256, steps: 5, guidance: 7.5, rounds: map[int]int{1: 3, 4: 2, 16: 1}},
+		{name: "reference", folder: "models", dir: "models/reference", width: 256, steps: 20, guidance: 3, rounds: map[int]int{1: 5, 4: 3, 16: 2}},
+		{name: "sd18m", folder: b.random, dir: b.random, width: 256, steps: 5, guidance: 7.5, rounds: map[int]int{1: 3, 4: 1, 16: 1}},
 	}
 }
 
@@ -77,7 +79,7 @@ func (b bench) model(ctx context.Context, m model) ([]record.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	theirs := m.theirs(p)
+	theirs := slices.DeleteFunc(m.theirs(p), func(s *side) bool { return !strings.Contains(s.name, b.peers) })
 	sides := append(ours, theirs...)
 	for _, s := range sides {
 		defer s.stop()
@@ -196,6 +198,9 @@ func ask(p *peer.Process, q question) (float64, error) {
 	return a.Seconds, err
 }
 
+// note says what a reader must know of every record.
+const note = "the model has random weights in PyTorch; the machine is shared: ratios, not figures"
+
 // records compares each of our ways with each peer.
 func (m model) records(ours, theirs []*side) []record.Record {
 	var rs []record.Record
@@ -205,7 +210,7 @@ func (m model) records(ours, theirs []*side) []record.Record {
 				rs = append(rs, record.Record{
 					Name:    fmt.Sprintf("generator/%s/%s/%d-clients", m.name, o.name, n),
 					Setting: fmt.Sprintf("%d steps, guidance %g, %d threads; ours over gRPC, one picture a client; the peer in its own process, %d in a batch or one by one", m.steps, m.guidance, runtime.GOMAXPROCS(0), n),
-					Unit:    "pictures/s", Ours: o.speed(n), Peer: t.speed(n), PeerName: t.name, Ratio: o.speed(n) / t.speed(n), Runs: m.rounds[n],
+					Unit:    "pictures/s", Ours: o.speed(n), Peer: t.speed(n), PeerName: t.name, Ratio: o.speed(n) / t.speed(n), Runs: m.rounds[n], Note: note,
 				})
 			}
 		}

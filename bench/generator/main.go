@@ -20,6 +20,7 @@ func main() {
 	flag.StringVar(&b.script, "peer", "bench/generator/peer.py", "the peers' script")
 	flag.StringVar(&b.random, "random", ".cache/bench-generator/sd18m", "the folder that model.py made")
 	flag.StringVar(&b.only, "only", "", "one model: reference or sd18m")
+	flag.StringVar(&b.peers, "peers", "", "only the peers whose names contain this: diffusers or Optimum")
 	pairs := flag.String("pairs", "", "write pairs of pictures of the reference model in fp32 and bf16 into this folder, and nothing else")
 	flag.Parse()
 	if err := run(b, *pairs); err != nil {

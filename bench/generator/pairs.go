@@ -14,7 +14,7 @@ import (
 // classes are those of CIFAR-10 in their order.
 var classes = []string{"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}
 
-const pairsPerClass = 100
+const pairsPerClass = 20
 
 // writePairs renders the same pictures of the reference model in float32 on the CPU provider and in other ways, as raw
 // RGB, for judge.py.
@@ -28,12 +28,15 @@ func writePairs(ctx context.Context, folder string) error {
 			items = append(items, diffusion.Item{Prompt: "A high-quality image of the " + class, Key: philox.Key{Seed: 1, Class: uint32(label), Index: uint64(i)}})
 		}
 	}
-	for name, cfg := range map[string]diffusion.Config{
-		"fp32":          {},
-		"fp32-openvino": {ONNX: onnx.Config{Provider: "openvino"}},
-		"bf16-openvino": {ONNX: onnx.Config{Provider: "openvino", Precision: "bf16"}},
+	for _, way := range []struct {
+		name string
+		cfg  diffusion.Config
+	}{
+		{"fp32", diffusion.Config{}},
+		{"bf16-openvino", diffusion.Config{ONNX: onnx.Config{Provider: "openvino", Precision: "bf16"}}},
 	} {
-		p, err := diffusion.Open("models/reference", cfg)
+		name := way.name
+		p, err := diffusion.Open("models/reference", way.cfg)
 		if err != nil {
 			return err
 		}
