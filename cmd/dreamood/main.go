@@ -55,6 +55,7 @@ type CLI struct {
 	Metrics    MetricsCmd    `cmd:"" group:"path" help:"AUROC, FPR95 and AUPR of scores in NumPy files."`
 
 	Runs     RunsCmd     `cmd:"" group:"look" help:"Long work: list, show, watch, cancel, pause, retry, and the queue."`
+	Models   ModelsCmd   `cmd:"" group:"look" help:"Diffusion models in a folder: list, add, verify, pull from the Hugging Face Hub, remove."`
 	GC       GCCmd       `cmd:"" name:"gc" group:"look" help:"Remove blobs that nothing names any more, now."`
 	Token    TokenCmd    `cmd:"" group:"look" help:"Tokens, for servers that ask who calls."`
 	Trace    TraceCmd    `cmd:"" group:"look" help:"Where the time of a call or a run went, as a picture."`

@@ -146,8 +146,11 @@ func (a *App) open(ctx context.Context) error {
 	return nil
 }
 
-// Start serves the roles and begins to work off the queues.
-func (a *App) Start(context.Context) error {
+// Start serves the roles and begins to work off the queues, once the generator's default model has rendered a picture.
+func (a *App) Start(ctx context.Context) error {
+	if g := a.generator.Load(); g != nil {
+		g.Warm(ctx)
+	}
 	a.runs.Start()
 	inside := rpc.Config{
 		Followers: []string{runv1.RunService_WatchRun_FullMethodName, longrunningpb.Operations_WaitOperation_FullMethodName},
@@ -174,8 +177,7 @@ func (a *App) Start(context.Context) error {
 		s.Start(l)
 		a.servers = append(a.servers, s)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	a.cancel = cancel
+	ctx, a.cancel = context.WithCancel(context.Background())
 	a.working, ctx = errgroup.WithContext(ctx)
 	a.failed = ctx.Done()
 	for _, s := range a.servers {

@@ -84,6 +84,7 @@ func (a *App) build() error {
 			if err == nil {
 				a.generator.Store(g)
 				a.closers = append(a.closers, g.Close)
+				a.generator.Store(g)
 			}
 			return g, err
 		}},

@@ -102,6 +102,12 @@ func (a *App) sample() {
 			}
 			return out
 		},
+		Models: func() map[string]int {
+			if g := a.generator.Load(); g != nil {
+				return g.ModelStates()
+			}
+			return nil
+		},
 		NATS: func() (bool, uint64) { return conn.IsConnected(), conn.Stats().Reconnects },
 	})
 }

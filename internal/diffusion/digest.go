@@ -18,6 +18,13 @@ type digests struct {
 	parts map[string]string // by folder
 }
 
+// Digest returns what the digest of the model in dir would be when it is loaded;
+// see Pipeline.Digest.
+func Digest(dir string) (string, error) {
+	d, err := digest(dir)
+	return d.whole, err
+}
+
 // digest hashes the files that a pipeline is made of: for each, in the order
 // of their names, a line "<SHA-256> <name>\n"; the digest is the SHA-256 of
 // these lines, as `sha256sum` would print it with single spaces. That of a part

@@ -32,6 +32,7 @@ func used() *Metrics {
 		},
 		DeadLetters: func(context.Context) (map[string]int64, error) { return map[string]int64{"render-set": 3}, nil },
 		Working:     func() []Work { return []Work{{Kind: "render-set", Shards: 2, Quiet: 1500 * time.Millisecond}} },
+		Models:      func() map[string]int { return map[string]int{"ready": 1, "stale": 0} },
 		NATS:        func() (bool, uint64) { return true, 4 },
 		Live:        func() (int, int, bool) { return 3, 40, true },
 		Engine:      func() (int, int, bool) { return 5, 2, true },

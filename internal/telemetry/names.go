@@ -29,6 +29,7 @@ const (
 	units         = "dreamood_units_total"
 	workActive    = "dreamood_work_active_shards"
 	workQuiet     = "dreamood_work_quiet_seconds"
+	models        = "dreamood_models"
 	natsConnected = "dreamood_nats_connected"
 	natsReconnect = "dreamood_nats_reconnects_total"
 	blobs         = "dreamood_blobs_written_total"
@@ -63,6 +64,7 @@ func All() []Metric {
 		{units, "counter", []string{"kind"}, "Units of progress in shards that this process committed."},
 		{workActive, "gauge", []string{"kind"}, "Shards under way in this process."},
 		{workQuiet, "gauge", []string{"kind"}, "How long the quietest shard under way in this process has reported nothing new; 0 when none is."},
+		{models, "gauge", []string{"condition"}, "Diffusion models that this process has used: loading, ready, stale (the files changed and cannot be loaded; the old ones serve), failed."},
 		{natsConnected, "gauge", nil, "Whether this process is connected to NATS."},
 		{natsReconnect, "counter", nil, "Connections to NATS that were made again."},
 		{blobs, "counter", nil, "Blobs that this process put into the store, those that were there already too."},

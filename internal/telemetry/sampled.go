@@ -15,6 +15,7 @@ type Sources struct {
 	Queue       func(context.Context) ([]Lane, error)
 	DeadLetters func(context.Context) (map[string]int64, error) // by kind
 	Working     func() []Work
+	Models      func() map[string]int // diffusion models that were used, by condition
 	NATS        func() (connected bool, reconnects uint64)
 	Drift       func() []Drift
 	Live        func() (calls, pictures int, there bool) // of a generator
@@ -51,7 +52,7 @@ type sampled struct {
 func newSampled(sources Sources) *sampled {
 	s := &sampled{sources: sources, descs: map[string]*prometheus.Desc{}}
 	for _, name := range []string{queueWaiting, queueInFlight, queueOldest, queueRead, deadLetters, workActive, workQuiet, natsConnected, natsReconnect,
-		driftPSI, driftRefused, driftExpected, driftWindow, liveCalls, livePictures, engineStarts, engineCrashes} {
+		driftPSI, driftRefused, driftExpected, driftWindow, liveCalls, livePictures, engineStarts, engineCrashes, models} {
 		s.descs[name] = desc(name)
 	}
 	return s
@@ -94,6 +95,11 @@ func (s *sampled) Collect(to chan<- prometheus.Metric) {
 		if starts, crashes, there := s.sources.Engine(); there {
 			to <- prometheus.MustNewConstMetric(s.descs[engineStarts], prometheus.CounterValue, float64(starts))
 			to <- prometheus.MustNewConstMetric(s.descs[engineCrashes], prometheus.CounterValue, float64(crashes))
+		}
+	}
+	if s.sources.Models != nil {
+		for condition, n := range s.sources.Models() {
+			gauge(models, float64(n), condition)
 		}
 	}
 	if s.sources.NATS != nil {

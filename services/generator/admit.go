@@ -97,7 +97,7 @@ func (s *Service) admit(ctx context.Context, q *generatorv1.RenderSetRequest, sp
 	if err := errors.Join(s.sets.Free(ctx, q.SetId), s.deps.Runs.FreeTarget(ctx, KindRenderSet, ood.Sets.Name(q.SetId), run)); err != nil {
 		return err
 	}
-	model, err := s.model(space, d)
+	model, err := s.model(ctx, space, d)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func TestPicturesDoNotDependOnTheCut(t *testing.T) {
 	}
 	models := newModels("../../models", func(dir string) (Pipeline, error) { return diffusion.Open(dir, diffusion.Config{}) })
 	t.Cleanup(func() { models.close() })
-	model, err := models.get("reference")
+	model, err := models.get(t.Context(), "reference")
 	if err != nil {
 		t.Fatal(err)
 	}

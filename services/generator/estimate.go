@@ -89,7 +89,7 @@ func (s *Service) estimate(ctx context.Context, q *generatorv1.RenderSetRequest)
 
 // pace renders a batch of the space's words with a few steps and reckons what the steps asked for take.
 func (s *Service) pace(ctx context.Context, space *embedderv1.Space, d Decoding) (p pace, err error) {
-	model, err := s.model(space, d)
+	model, err := s.model(ctx, space, d)
 	if err != nil {
 		return p, err
 	}
@@ -143,7 +143,7 @@ func (s *Service) pace(ctx context.Context, space *embedderv1.Space, d Decoding)
 
 // bytesOf is what a picture with its record takes in a set that the same model has made, 0 where there is none.
 func (s *Service) bytesOf(ctx context.Context, space *embedderv1.Space, d Decoding, basis *string) (int64, error) {
-	model, err := s.model(space, d)
+	model, err := s.model(ctx, space, d)
 	if err != nil {
 		return 0, err
 	}

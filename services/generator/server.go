@@ -28,9 +28,9 @@ func (s *Service) space(ctx context.Context, name string) (*embedderv1.Space, er
 	return r.Space, nil
 }
 
-// model opens the diffusion model of a decoding and checks that the space fits it.
-func (s *Service) model(space *embedderv1.Space, d Decoding) (Pipeline, error) {
-	p, err := s.models.get(d.Model)
+// model opens the diffusion model of a decoding, to be used until ctx ends, and checks that the space fits it.
+func (s *Service) model(ctx context.Context, space *embedderv1.Space, d Decoding) (Pipeline, error) {
+	p, err := s.models.get(ctx, d.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (s *Service) RenderOutliers(q *generatorv1.RenderOutliersRequest, stream ge
 	if err := fault.Join(c.Err(), derr, perr, ierr, s.cfg.Limits.check(decoding)); err != nil {
 		return err
 	}
-	model, err := s.model(space, decoding)
+	model, err := s.model(ctx, space, decoding)
 	if err != nil {
 		return err
 	}
@@ -192,29 +192,15 @@ func (s *Service) DeleteSet(ctx context.Context, q *generatorv1.DeleteSetRequest
 	return &generatorv1.DeleteSetResponse{}, s.sets.Remove(ctx, "name", q.Name)
 }
 
-// ListModels names the diffusion models.
-func (s *Service) ListModels(ctx context.Context, _ *generatorv1.ListModelsRequest) (*generatorv1.ListModelsResponse, error) {
+// ListModels names the diffusion models. Those that are not loaded stay so.
+func (s *Service) ListModels(context.Context, *generatorv1.ListModelsRequest) (*generatorv1.ListModelsResponse, error) {
 	names, err := s.models.names()
 	if err != nil {
 		return nil, err
 	}
 	out := &generatorv1.ListModelsResponse{}
 	for _, name := range names {
-		p, err := s.models.get(name)
-		if err != nil {
-			return nil, err
-		}
-		digest, err := p.Digest()
-		if err != nil {
-			return nil, err
-		}
-		height, width, err := p.PictureSize(ctx)
-		if err != nil {
-			return nil, err
-		}
-		out.Models = append(out.Models, &generatorv1.Model{
-			Name: name, Dimension: int32(p.Width()), Height: int32(height), Width: int32(width), Digest: digest,
-		})
+		out.Models = append(out.Models, modelMessage(name, s.models.status(name)))
 	}
 	return out, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -63,6 +65,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		deps.Open = func(dir string) (Pipeline, error) { return diffusion.Open(dir, cfg.Pipeline) }
 	}
 	s := &Service{cfg: cfg, deps: deps, models: newModels(cfg.Models, deps.Open), queue: newQueue(cfg.Limits)}
+	s.models.tell = s.note
 	s.sets = catalog.NewTyped(deps.Catalog, ood.Sets, func() *generatorv1.Set { return &generatorv1.Set{} })
 	return s, nil
 }
@@ -77,8 +80,37 @@ func (s *Service) Planners() map[string]runs.Planner {
 	return map[string]runs.Planner{KindRenderSet: s.plan}
 }
 
-// Run works off the queue until ctx ends.
+// Warm loads the default model, where it is there, and has it render a first picture. A model that cannot be used is
+// logged, and the others are served.
+func (s *Service) Warm(ctx context.Context) {
+	if names, err := s.models.names(); err == nil && slices.Contains(names, s.cfg.Model) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		s.models.get(ctx, s.cfg.Model) // note tells of it
+	}
+}
+
+// ModelStates counts the models that were used, by state.
+func (s *Service) ModelStates() map[string]int { return s.models.states() }
+
+// note logs what happened to a model.
+func (s *Service) note(name string, c change) {
+	log := s.deps.Log.With(zap.String("model", name))
+	switch {
+	case c.err != nil:
+		log.Error("model cannot be used; one that was loaded before goes on", zap.Duration("took", c.took), zap.Error(c.err))
+	default:
+		log.Info("model "+c.what, zap.String("digest", c.digest), zap.Duration("took", c.took))
+	}
+}
+
+// Run works off the queue, and replaces models whose files change, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	watching.Go(func() { s.models.watch(ctx) })
 	return s.deps.Runs.Serve(ctx, runs.Worker{Kind: KindRenderSet, Concurrency: s.cfg.Workers, Stall: stall, Plan: s.plan, Work: s.work, Finish: s.finish, Abandon: s.abandon})
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/fault"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
@@ -92,4 +94,20 @@ func (d Decoding) message() *generatorv1.Rendering {
 		Model: d.Model, Steps: int32(d.Steps), Guidance: d.Guidance, Scheduler: d.Scheduler, Prompt: d.Prompt, Seed: d.Seed,
 		NegativePrompt: d.Negative, Templates: d.Templates, Eta: d.Eta, Strength: d.Strength,
 	}
+}
+
+// modelMessage is a model on the wire.
+func modelMessage(name string, s status) *generatorv1.Model {
+	m := &generatorv1.Model{
+		Name: name, Dimension: int32(s.Width), Height: int32(s.PictureHeight), Width: int32(s.PictureWidth), Digest: s.digest,
+		State:     generatorv1.ModelState(generatorv1.ModelState_value["MODEL_STATE_"+strings.ToUpper(s.state)]),
+		Precision: s.Precision, Bytes: s.Bytes, Source: s.source, Prediction: s.Prediction,
+	}
+	if s.problem != nil {
+		m.Problem = s.problem.Error()
+	}
+	if !s.since.IsZero() {
+		m.LoadTime = timestamppb.New(s.since)
+	}
+	return m
 }

@@ -69,7 +69,7 @@ func TestModelNamesStayInTheirFolder(t *testing.T) {
 	for name, reason := range map[string]fault.Reason{
 		"../models/reference": fault.InvalidArgument, "/etc": fault.InvalidArgument, "": fault.InvalidArgument, "none": fault.NotFound,
 	} {
-		if _, err := m.get(name); fault.ReasonOf(err) != reason {
+		if _, err := m.get(t.Context(), name); fault.ReasonOf(err) != reason {
 			t.Errorf("model %q: %v, want %s", name, err, reason)
 		}
 	}

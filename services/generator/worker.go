@@ -78,7 +78,7 @@ func (s *Service) work(ctx context.Context, t *runs.Task) ([]byte, error) {
 		return nil, runs.Drop(err)
 	}
 	loaded := stage.Begin(ctx, "load_model")
-	model, err := s.model(space, decoding)
+	model, err := s.model(ctx, space, decoding)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +197,7 @@ func (s *Service) finishGated(ctx context.Context, run runs.Run, q *generatorv1.
 		if err != nil {
 			return job{}, runs.Drop(err)
 		}
-		model, err := s.model(space, decoding)
+		model, err := s.model(ctx, space, decoding)
 		if err != nil {
 			return job{}, err
 		}

@@ -134,6 +134,71 @@ func (PreviewMethod) EnumDescriptor() ([]byte, []int) {
 	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{1}
 }
 
+// ModelState says whether a model can be used.
+type ModelState int32
+
+const (
+	// Not set.
+	ModelState_MODEL_STATE_UNSPECIFIED ModelState = 0
+	// It is whole, and is loaded when it is first used.
+	ModelState_MODEL_STATE_AVAILABLE ModelState = 1
+	// It is being loaded.
+	ModelState_MODEL_STATE_LOADING ModelState = 2
+	// It is loaded and has rendered a picture.
+	ModelState_MODEL_STATE_READY ModelState = 3
+	// It serves with the files from which it was loaded; those that its folder holds by now cannot be used.
+	ModelState_MODEL_STATE_STALE ModelState = 4
+	// It cannot be used.
+	ModelState_MODEL_STATE_FAILED ModelState = 5
+)
+
+// Enum value maps for ModelState.
+var (
+	ModelState_name = map[int32]string{
+		0: "MODEL_STATE_UNSPECIFIED",
+		1: "MODEL_STATE_AVAILABLE",
+		2: "MODEL_STATE_LOADING",
+		3: "MODEL_STATE_READY",
+		4: "MODEL_STATE_STALE",
+		5: "MODEL_STATE_FAILED",
+	}
+	ModelState_value = map[string]int32{
+		"MODEL_STATE_UNSPECIFIED": 0,
+		"MODEL_STATE_AVAILABLE":   1,
+		"MODEL_STATE_LOADING":     2,
+		"MODEL_STATE_READY":       3,
+		"MODEL_STATE_STALE":       4,
+		"MODEL_STATE_FAILED":      5,
+	}
+)
+
+func (x ModelState) Enum() *ModelState {
+	p := new(ModelState)
+	*p = x
+	return p
+}
+
+func (x ModelState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ModelState) Descriptor() protoreflect.EnumDescriptor {
+	return file_dreamood_generator_v1_generator_proto_enumTypes[2].Descriptor()
+}
+
+func (ModelState) Type() protoreflect.EnumType {
+	return &file_dreamood_generator_v1_generator_proto_enumTypes[2]
+}
+
+func (x ModelState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ModelState.Descriptor instead.
+func (ModelState) EnumDescriptor() ([]byte, []int) {
+	return file_dreamood_generator_v1_generator_proto_rawDescGZIP(), []int{2}
+}
+
 // Rendering holds the settings of decoding. Zero means the default.
 type Rendering struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2391,8 +2456,22 @@ type Model struct {
 	Height int32 `protobuf:"varint,3,opt,name=height,proto3" json:"height,omitempty"`
 	// Width of its pictures in pixels.
 	Width int32 `protobuf:"varint,4,opt,name=width,proto3" json:"width,omitempty"`
-	// sha256 over its files, hex.
-	Digest        string `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
+	// sha256 over its files, hex. Of a model that serves, what it serves with.
+	Digest string `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Whether it can be used, and with which files.
+	State ModelState `protobuf:"varint,6,opt,name=state,proto3,enum=dreamood.generator.v1.ModelState" json:"state,omitempty"`
+	// Why it, or what its folder holds by now, cannot be used; with the file. Empty otherwise.
+	Problem string `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Type of the U-Net's weights: `float32`, `float16`, …; with the parts that differ.
+	Precision string `protobuf:"bytes,8,opt,name=precision,proto3" json:"precision,omitempty"`
+	// Bytes of its files.
+	Bytes int64 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Where `dreamood models` has it from, such as `hub:ORG/NAME@COMMIT`; empty for a folder that was put there by hand.
+	Source string `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"`
+	// Since when it serves; absent where it is not loaded.
+	LoadTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=load_time,json=loadTime,proto3" json:"load_time,omitempty"`
+	// What the U-Net predicts: `epsilon`, `v_prediction` or `sample`.
+	Prediction    string `protobuf:"bytes,12,opt,name=prediction,proto3" json:"prediction,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2458,6 +2537,55 @@ func (x *Model) GetWidth() int32 {
 func (x *Model) GetDigest() string {
 	if x != nil {
 		return x.Digest
+	}
+	return ""
+}
+
+func (x *Model) GetState() ModelState {
+	if x != nil {
+		return x.State
+	}
+	return ModelState_MODEL_STATE_UNSPECIFIED
+}
+
+func (x *Model) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *Model) GetPrecision() string {
+	if x != nil {
+		return x.Precision
+	}
+	return ""
+}
+
+func (x *Model) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Model) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Model) GetLoadTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LoadTime
+	}
+	return nil
+}
+
+func (x *Model) GetPrediction() string {
+	if x != nil {
+		return x.Prediction
 	}
 	return ""
 }
@@ -2758,13 +2886,23 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\apicture\x18\x01 \x01(\v2\x1e.dreamood.generator.v1.PictureR\apicture\"\x13\n" +
 	"\x11ListModelsRequest\"J\n" +
 	"\x12ListModelsResponse\x124\n" +
-	"\x06models\x18\x01 \x03(\v2\x1c.dreamood.generator.v1.ModelR\x06models\"\x7f\n" +
+	"\x06models\x18\x01 \x03(\v2\x1c.dreamood.generator.v1.ModelR\x06models\"\xf7\x02\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tdimension\x18\x02 \x01(\x05R\tdimension\x12\x16\n" +
 	"\x06height\x18\x03 \x01(\x05R\x06height\x12\x14\n" +
 	"\x05width\x18\x04 \x01(\x05R\x05width\x12\x16\n" +
-	"\x06digest\x18\x05 \x01(\tR\x06digest\"H\n" +
+	"\x06digest\x18\x05 \x01(\tR\x06digest\x127\n" +
+	"\x05state\x18\x06 \x01(\x0e2!.dreamood.generator.v1.ModelStateR\x05state\x12\x18\n" +
+	"\aproblem\x18\a \x01(\tR\aproblem\x12\x1c\n" +
+	"\tprecision\x18\b \x01(\tR\tprecision\x12\x14\n" +
+	"\x05bytes\x18\t \x01(\x03R\x05bytes\x12\x16\n" +
+	"\x06source\x18\n" +
+	" \x01(\tR\x06source\x127\n" +
+	"\tload_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bloadTime\x12\x1e\n" +
+	"\n" +
+	"prediction\x18\f \x01(\tR\n" +
+	"prediction\"H\n" +
 	"\x18ReconstructImagesRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n" +
 	"\x06images\x18\x02 \x03(\fR\x06images\"3\n" +
@@ -2777,7 +2915,15 @@ const file_dreamood_generator_v1_generator_proto_rawDesc = "" +
 	"\rPreviewMethod\x12\x1e\n" +
 	"\x1aPREVIEW_METHOD_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PREVIEW_METHOD_LINEAR\x10\x01\x12\x1a\n" +
-	"\x16PREVIEW_METHOD_DECODER\x10\x022\xb4\x06\n" +
+	"\x16PREVIEW_METHOD_DECODER\x10\x02*\xa3\x01\n" +
+	"\n" +
+	"ModelState\x12\x1b\n" +
+	"\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x17\n" +
+	"\x13MODEL_STATE_LOADING\x10\x02\x12\x15\n" +
+	"\x11MODEL_STATE_READY\x10\x03\x12\x15\n" +
+	"\x11MODEL_STATE_STALE\x10\x04\x12\x16\n" +
+	"\x12MODEL_STATE_FAILED\x10\x052\xb4\x06\n" +
 	"\x10GeneratorService\x12o\n" +
 	"\x0eRenderOutliers\x12,.dreamood.generator.v1.RenderOutliersRequest\x1a-.dreamood.generator.v1.RenderOutliersResponse0\x01\x12^\n" +
 	"\tRenderSet\x12'.dreamood.generator.v1.RenderSetRequest\x1a(.dreamood.generator.v1.RenderSetResponse\x12U\n" +
@@ -2801,109 +2947,112 @@ func file_dreamood_generator_v1_generator_proto_rawDescGZIP() []byte {
 	return file_dreamood_generator_v1_generator_proto_rawDescData
 }
 
-var file_dreamood_generator_v1_generator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_dreamood_generator_v1_generator_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_dreamood_generator_v1_generator_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_dreamood_generator_v1_generator_proto_goTypes = []any{
 	(Source)(0),                       // 0: dreamood.generator.v1.Source
 	(PreviewMethod)(0),                // 1: dreamood.generator.v1.PreviewMethod
-	(*Rendering)(nil),                 // 2: dreamood.generator.v1.Rendering
-	(*Init)(nil),                      // 3: dreamood.generator.v1.Init
-	(*InitRecord)(nil),                // 4: dreamood.generator.v1.InitRecord
-	(*RenderOutliersRequest)(nil),     // 5: dreamood.generator.v1.RenderOutliersRequest
-	(*EmbeddingValues)(nil),           // 6: dreamood.generator.v1.EmbeddingValues
-	(*RenderOutliersResponse)(nil),    // 7: dreamood.generator.v1.RenderOutliersResponse
-	(*Preview)(nil),                   // 8: dreamood.generator.v1.Preview
-	(*Picture)(nil),                   // 9: dreamood.generator.v1.Picture
-	(*PictureRecord)(nil),             // 10: dreamood.generator.v1.PictureRecord
-	(*Gate)(nil),                      // 11: dreamood.generator.v1.Gate
-	(*Judgement)(nil),                 // 12: dreamood.generator.v1.Judgement
-	(*ClassYield)(nil),                // 13: dreamood.generator.v1.ClassYield
-	(*Estimate)(nil),                  // 14: dreamood.generator.v1.Estimate
-	(*RenderSetRequest)(nil),          // 15: dreamood.generator.v1.RenderSetRequest
-	(*RenderSetResponse)(nil),         // 16: dreamood.generator.v1.RenderSetResponse
-	(*Set)(nil),                       // 17: dreamood.generator.v1.Set
-	(*GetSetRequest)(nil),             // 18: dreamood.generator.v1.GetSetRequest
-	(*GetSetResponse)(nil),            // 19: dreamood.generator.v1.GetSetResponse
-	(*ListSetsRequest)(nil),           // 20: dreamood.generator.v1.ListSetsRequest
-	(*ListSetsResponse)(nil),          // 21: dreamood.generator.v1.ListSetsResponse
-	(*DeleteSetRequest)(nil),          // 22: dreamood.generator.v1.DeleteSetRequest
-	(*DeleteSetResponse)(nil),         // 23: dreamood.generator.v1.DeleteSetResponse
-	(*StreamSetRequest)(nil),          // 24: dreamood.generator.v1.StreamSetRequest
-	(*StreamSetResponse)(nil),         // 25: dreamood.generator.v1.StreamSetResponse
-	(*ListModelsRequest)(nil),         // 26: dreamood.generator.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),        // 27: dreamood.generator.v1.ListModelsResponse
-	(*Model)(nil),                     // 28: dreamood.generator.v1.Model
-	(*ReconstructImagesRequest)(nil),  // 29: dreamood.generator.v1.ReconstructImagesRequest
-	(*ReconstructImagesResponse)(nil), // 30: dreamood.generator.v1.ReconstructImagesResponse
-	nil,                               // 31: dreamood.generator.v1.PictureRecord.ModelPartsEntry
-	nil,                               // 32: dreamood.generator.v1.ClassYield.RefusedEntry
-	(*v1.Sampling)(nil),               // 33: dreamood.sampler.v1.Sampling
-	(*structpb.Struct)(nil),           // 34: google.protobuf.Struct
-	(*durationpb.Duration)(nil),       // 35: google.protobuf.Duration
-	(*v11.RunOptions)(nil),            // 36: dreamood.run.v1.RunOptions
-	(*v11.Run)(nil),                   // 37: dreamood.run.v1.Run
-	(*timestamppb.Timestamp)(nil),     // 38: google.protobuf.Timestamp
+	(ModelState)(0),                   // 2: dreamood.generator.v1.ModelState
+	(*Rendering)(nil),                 // 3: dreamood.generator.v1.Rendering
+	(*Init)(nil),                      // 4: dreamood.generator.v1.Init
+	(*InitRecord)(nil),                // 5: dreamood.generator.v1.InitRecord
+	(*RenderOutliersRequest)(nil),     // 6: dreamood.generator.v1.RenderOutliersRequest
+	(*EmbeddingValues)(nil),           // 7: dreamood.generator.v1.EmbeddingValues
+	(*RenderOutliersResponse)(nil),    // 8: dreamood.generator.v1.RenderOutliersResponse
+	(*Preview)(nil),                   // 9: dreamood.generator.v1.Preview
+	(*Picture)(nil),                   // 10: dreamood.generator.v1.Picture
+	(*PictureRecord)(nil),             // 11: dreamood.generator.v1.PictureRecord
+	(*Gate)(nil),                      // 12: dreamood.generator.v1.Gate
+	(*Judgement)(nil),                 // 13: dreamood.generator.v1.Judgement
+	(*ClassYield)(nil),                // 14: dreamood.generator.v1.ClassYield
+	(*Estimate)(nil),                  // 15: dreamood.generator.v1.Estimate
+	(*RenderSetRequest)(nil),          // 16: dreamood.generator.v1.RenderSetRequest
+	(*RenderSetResponse)(nil),         // 17: dreamood.generator.v1.RenderSetResponse
+	(*Set)(nil),                       // 18: dreamood.generator.v1.Set
+	(*GetSetRequest)(nil),             // 19: dreamood.generator.v1.GetSetRequest
+	(*GetSetResponse)(nil),            // 20: dreamood.generator.v1.GetSetResponse
+	(*ListSetsRequest)(nil),           // 21: dreamood.generator.v1.ListSetsRequest
+	(*ListSetsResponse)(nil),          // 22: dreamood.generator.v1.ListSetsResponse
+	(*DeleteSetRequest)(nil),          // 23: dreamood.generator.v1.DeleteSetRequest
+	(*DeleteSetResponse)(nil),         // 24: dreamood.generator.v1.DeleteSetResponse
+	(*StreamSetRequest)(nil),          // 25: dreamood.generator.v1.StreamSetRequest
+	(*StreamSetResponse)(nil),         // 26: dreamood.generator.v1.StreamSetResponse
+	(*ListModelsRequest)(nil),         // 27: dreamood.generator.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),        // 28: dreamood.generator.v1.ListModelsResponse
+	(*Model)(nil),                     // 29: dreamood.generator.v1.Model
+	(*ReconstructImagesRequest)(nil),  // 30: dreamood.generator.v1.ReconstructImagesRequest
+	(*ReconstructImagesResponse)(nil), // 31: dreamood.generator.v1.ReconstructImagesResponse
+	nil,                               // 32: dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	nil,                               // 33: dreamood.generator.v1.ClassYield.RefusedEntry
+	(*v1.Sampling)(nil),               // 34: dreamood.sampler.v1.Sampling
+	(*structpb.Struct)(nil),           // 35: google.protobuf.Struct
+	(*durationpb.Duration)(nil),       // 36: google.protobuf.Duration
+	(*v11.RunOptions)(nil),            // 37: dreamood.run.v1.RunOptions
+	(*v11.Run)(nil),                   // 38: dreamood.run.v1.Run
+	(*timestamppb.Timestamp)(nil),     // 39: google.protobuf.Timestamp
 }
 var file_dreamood_generator_v1_generator_proto_depIdxs = []int32{
-	33, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
-	2,  // 1: dreamood.generator.v1.RenderOutliersRequest.rendering:type_name -> dreamood.generator.v1.Rendering
-	6,  // 2: dreamood.generator.v1.RenderOutliersRequest.embeddings:type_name -> dreamood.generator.v1.EmbeddingValues
+	34, // 0: dreamood.generator.v1.RenderOutliersRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	3,  // 1: dreamood.generator.v1.RenderOutliersRequest.rendering:type_name -> dreamood.generator.v1.Rendering
+	7,  // 2: dreamood.generator.v1.RenderOutliersRequest.embeddings:type_name -> dreamood.generator.v1.EmbeddingValues
 	0,  // 3: dreamood.generator.v1.RenderOutliersRequest.source:type_name -> dreamood.generator.v1.Source
 	1,  // 4: dreamood.generator.v1.RenderOutliersRequest.preview_method:type_name -> dreamood.generator.v1.PreviewMethod
-	3,  // 5: dreamood.generator.v1.RenderOutliersRequest.init:type_name -> dreamood.generator.v1.Init
-	2,  // 6: dreamood.generator.v1.EmbeddingValues.rendering:type_name -> dreamood.generator.v1.Rendering
-	9,  // 7: dreamood.generator.v1.RenderOutliersResponse.picture:type_name -> dreamood.generator.v1.Picture
-	8,  // 8: dreamood.generator.v1.RenderOutliersResponse.preview:type_name -> dreamood.generator.v1.Preview
-	10, // 9: dreamood.generator.v1.Picture.record:type_name -> dreamood.generator.v1.PictureRecord
-	33, // 10: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
-	2,  // 11: dreamood.generator.v1.PictureRecord.rendering:type_name -> dreamood.generator.v1.Rendering
+	4,  // 5: dreamood.generator.v1.RenderOutliersRequest.init:type_name -> dreamood.generator.v1.Init
+	3,  // 6: dreamood.generator.v1.EmbeddingValues.rendering:type_name -> dreamood.generator.v1.Rendering
+	10, // 7: dreamood.generator.v1.RenderOutliersResponse.picture:type_name -> dreamood.generator.v1.Picture
+	9,  // 8: dreamood.generator.v1.RenderOutliersResponse.preview:type_name -> dreamood.generator.v1.Preview
+	11, // 9: dreamood.generator.v1.Picture.record:type_name -> dreamood.generator.v1.PictureRecord
+	34, // 10: dreamood.generator.v1.PictureRecord.sampling:type_name -> dreamood.sampler.v1.Sampling
+	3,  // 11: dreamood.generator.v1.PictureRecord.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 12: dreamood.generator.v1.PictureRecord.source:type_name -> dreamood.generator.v1.Source
-	34, // 13: dreamood.generator.v1.PictureRecord.scheduler_options:type_name -> google.protobuf.Struct
-	31, // 14: dreamood.generator.v1.PictureRecord.model_parts:type_name -> dreamood.generator.v1.PictureRecord.ModelPartsEntry
-	12, // 15: dreamood.generator.v1.PictureRecord.judgement:type_name -> dreamood.generator.v1.Judgement
-	4,  // 16: dreamood.generator.v1.PictureRecord.init:type_name -> dreamood.generator.v1.InitRecord
-	32, // 17: dreamood.generator.v1.ClassYield.refused:type_name -> dreamood.generator.v1.ClassYield.RefusedEntry
-	35, // 18: dreamood.generator.v1.Estimate.per_picture:type_name -> google.protobuf.Duration
-	35, // 19: dreamood.generator.v1.Estimate.time:type_name -> google.protobuf.Duration
-	33, // 20: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
-	2,  // 21: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
+	35, // 13: dreamood.generator.v1.PictureRecord.scheduler_options:type_name -> google.protobuf.Struct
+	32, // 14: dreamood.generator.v1.PictureRecord.model_parts:type_name -> dreamood.generator.v1.PictureRecord.ModelPartsEntry
+	13, // 15: dreamood.generator.v1.PictureRecord.judgement:type_name -> dreamood.generator.v1.Judgement
+	5,  // 16: dreamood.generator.v1.PictureRecord.init:type_name -> dreamood.generator.v1.InitRecord
+	33, // 17: dreamood.generator.v1.ClassYield.refused:type_name -> dreamood.generator.v1.ClassYield.RefusedEntry
+	36, // 18: dreamood.generator.v1.Estimate.per_picture:type_name -> google.protobuf.Duration
+	36, // 19: dreamood.generator.v1.Estimate.time:type_name -> google.protobuf.Duration
+	34, // 20: dreamood.generator.v1.RenderSetRequest.sampling:type_name -> dreamood.sampler.v1.Sampling
+	3,  // 21: dreamood.generator.v1.RenderSetRequest.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 22: dreamood.generator.v1.RenderSetRequest.source:type_name -> dreamood.generator.v1.Source
-	36, // 23: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
-	11, // 24: dreamood.generator.v1.RenderSetRequest.gate:type_name -> dreamood.generator.v1.Gate
-	3,  // 25: dreamood.generator.v1.RenderSetRequest.init:type_name -> dreamood.generator.v1.Init
-	37, // 26: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
-	14, // 27: dreamood.generator.v1.RenderSetResponse.estimate:type_name -> dreamood.generator.v1.Estimate
-	33, // 28: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
-	2,  // 29: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
+	37, // 23: dreamood.generator.v1.RenderSetRequest.options:type_name -> dreamood.run.v1.RunOptions
+	12, // 24: dreamood.generator.v1.RenderSetRequest.gate:type_name -> dreamood.generator.v1.Gate
+	4,  // 25: dreamood.generator.v1.RenderSetRequest.init:type_name -> dreamood.generator.v1.Init
+	38, // 26: dreamood.generator.v1.RenderSetResponse.run:type_name -> dreamood.run.v1.Run
+	15, // 27: dreamood.generator.v1.RenderSetResponse.estimate:type_name -> dreamood.generator.v1.Estimate
+	34, // 28: dreamood.generator.v1.Set.sampling:type_name -> dreamood.sampler.v1.Sampling
+	3,  // 29: dreamood.generator.v1.Set.rendering:type_name -> dreamood.generator.v1.Rendering
 	0,  // 30: dreamood.generator.v1.Set.source:type_name -> dreamood.generator.v1.Source
-	38, // 31: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
-	11, // 32: dreamood.generator.v1.Set.gate:type_name -> dreamood.generator.v1.Gate
-	13, // 33: dreamood.generator.v1.Set.yields:type_name -> dreamood.generator.v1.ClassYield
-	17, // 34: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
-	17, // 35: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
-	9,  // 36: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
-	28, // 37: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
-	5,  // 38: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
-	15, // 39: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
-	18, // 40: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
-	20, // 41: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
-	24, // 42: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
-	22, // 43: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
-	29, // 44: dreamood.generator.v1.GeneratorService.ReconstructImages:input_type -> dreamood.generator.v1.ReconstructImagesRequest
-	26, // 45: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
-	7,  // 46: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
-	16, // 47: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
-	19, // 48: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
-	21, // 49: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
-	25, // 50: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
-	23, // 51: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
-	30, // 52: dreamood.generator.v1.GeneratorService.ReconstructImages:output_type -> dreamood.generator.v1.ReconstructImagesResponse
-	27, // 53: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
-	46, // [46:54] is the sub-list for method output_type
-	38, // [38:46] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	39, // 31: dreamood.generator.v1.Set.create_time:type_name -> google.protobuf.Timestamp
+	12, // 32: dreamood.generator.v1.Set.gate:type_name -> dreamood.generator.v1.Gate
+	14, // 33: dreamood.generator.v1.Set.yields:type_name -> dreamood.generator.v1.ClassYield
+	18, // 34: dreamood.generator.v1.GetSetResponse.set:type_name -> dreamood.generator.v1.Set
+	18, // 35: dreamood.generator.v1.ListSetsResponse.sets:type_name -> dreamood.generator.v1.Set
+	10, // 36: dreamood.generator.v1.StreamSetResponse.picture:type_name -> dreamood.generator.v1.Picture
+	29, // 37: dreamood.generator.v1.ListModelsResponse.models:type_name -> dreamood.generator.v1.Model
+	2,  // 38: dreamood.generator.v1.Model.state:type_name -> dreamood.generator.v1.ModelState
+	39, // 39: dreamood.generator.v1.Model.load_time:type_name -> google.protobuf.Timestamp
+	6,  // 40: dreamood.generator.v1.GeneratorService.RenderOutliers:input_type -> dreamood.generator.v1.RenderOutliersRequest
+	16, // 41: dreamood.generator.v1.GeneratorService.RenderSet:input_type -> dreamood.generator.v1.RenderSetRequest
+	19, // 42: dreamood.generator.v1.GeneratorService.GetSet:input_type -> dreamood.generator.v1.GetSetRequest
+	21, // 43: dreamood.generator.v1.GeneratorService.ListSets:input_type -> dreamood.generator.v1.ListSetsRequest
+	25, // 44: dreamood.generator.v1.GeneratorService.StreamSet:input_type -> dreamood.generator.v1.StreamSetRequest
+	23, // 45: dreamood.generator.v1.GeneratorService.DeleteSet:input_type -> dreamood.generator.v1.DeleteSetRequest
+	30, // 46: dreamood.generator.v1.GeneratorService.ReconstructImages:input_type -> dreamood.generator.v1.ReconstructImagesRequest
+	27, // 47: dreamood.generator.v1.GeneratorService.ListModels:input_type -> dreamood.generator.v1.ListModelsRequest
+	8,  // 48: dreamood.generator.v1.GeneratorService.RenderOutliers:output_type -> dreamood.generator.v1.RenderOutliersResponse
+	17, // 49: dreamood.generator.v1.GeneratorService.RenderSet:output_type -> dreamood.generator.v1.RenderSetResponse
+	20, // 50: dreamood.generator.v1.GeneratorService.GetSet:output_type -> dreamood.generator.v1.GetSetResponse
+	22, // 51: dreamood.generator.v1.GeneratorService.ListSets:output_type -> dreamood.generator.v1.ListSetsResponse
+	26, // 52: dreamood.generator.v1.GeneratorService.StreamSet:output_type -> dreamood.generator.v1.StreamSetResponse
+	24, // 53: dreamood.generator.v1.GeneratorService.DeleteSet:output_type -> dreamood.generator.v1.DeleteSetResponse
+	31, // 54: dreamood.generator.v1.GeneratorService.ReconstructImages:output_type -> dreamood.generator.v1.ReconstructImagesResponse
+	28, // 55: dreamood.generator.v1.GeneratorService.ListModels:output_type -> dreamood.generator.v1.ListModelsResponse
+	48, // [48:56] is the sub-list for method output_type
+	40, // [40:48] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_dreamood_generator_v1_generator_proto_init() }
@@ -2923,7 +3072,7 @@ func file_dreamood_generator_v1_generator_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dreamood_generator_v1_generator_proto_rawDesc), len(file_dreamood_generator_v1_generator_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -53,7 +53,7 @@ type GeneratorServiceClient interface {
 	// ReconstructImages passes pictures through a model's VAE, encoded and decoded: what is lost is what every rendered
 	// picture lacks, too.
 	ReconstructImages(ctx context.Context, in *ReconstructImagesRequest, opts ...grpc.CallOption) (*ReconstructImagesResponse, error)
-	// ListModels names the diffusion models that this generator has.
+	// ListModels names the diffusion models that this generator has, those that cannot be used too.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
 }
 
@@ -185,7 +185,7 @@ type GeneratorServiceServer interface {
 	// ReconstructImages passes pictures through a model's VAE, encoded and decoded: what is lost is what every rendered
 	// picture lacks, too.
 	ReconstructImages(context.Context, *ReconstructImagesRequest) (*ReconstructImagesResponse, error)
-	// ListModels names the diffusion models that this generator has.
+	// ListModels names the diffusion models that this generator has, those that cannot be used too.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
 	mustEmbedUnimplementedGeneratorServiceServer()
 }
