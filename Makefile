@@ -62,6 +62,11 @@ parity-generator: build ## Render with dreamood and with diffusers side by side,
 	@test -e $(CACHE)/parity-generator/.complete || { python3 -m venv $(CACHE)/parity-generator && $(CACHE)/parity-generator/bin/pip install -q -r tools/refmodel/requirements.txt && touch $(CACHE)/parity-generator/.complete; }
 	@$(CACHE)/parity-generator/bin/python tools/parity/generator.py program=bin/dreamood $(PARITY)
 
+.PHONY: fuzz
+fuzz: setup ## Fuzz what reads models: ONNX files, tokenizers, configurations, surgery (FUZZTIME=3m each)
+	@for target in onnx/onnxpb:FuzzInspect diffusion:FuzzTokenizerFiles diffusion:FuzzTokenizer diffusion:FuzzConfigs diffusion:FuzzSurgery; do \
+		$(GO) test ./internal/$${target%:*} -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(or $(FUZZTIME),3m) || exit 1; done
+
 .PHONY: chaos
 chaos: ## Kill processes and the NATS server at every point of the protocol, cut a cluster, fill disks: RECORD= the figures
 	@mkdir -p out

@@ -114,7 +114,7 @@ func modelLine(e modelstore.Entry) map[string]any {
 // ModelsAddCmd adds a model.
 type ModelsAddCmd struct {
 	Name   string `arg:"" help:"Name of the model in requests: 1 to 63 of a-z 0-9 - _."`
-	Folder string `arg:"" type:"existingdir" help:"Folder in the stock Diffusers or Optimum ONNX layout; a snapshot in the cache of the Hugging Face Hub too."`
+	Folder string `arg:"" type:"path" help:"Folder in the stock Diffusers or Optimum ONNX layout; a snapshot in the cache of the Hugging Face Hub too."`
 	ModelsFolder
 	Replace bool `help:"Replace the model of that name, in one step."`
 }

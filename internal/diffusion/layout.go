@@ -172,6 +172,27 @@ func vet(dir string) (map[string]*onnxpb.Info, error) {
 	return infos, nil
 }
 
+// vetTextEncoder is vet for the text encoder and the tokenizer.
+func vetTextEncoder(dir string) error {
+	for name, required := range Wanted() {
+		part, file, _ := strings.Cut(name, "/")
+		if part != "text_encoder" && part != "tokenizer" {
+			continue
+		}
+		err := Inside(dir, name)
+		if errors.Is(err, fs.ErrNotExist) && !required {
+			continue
+		}
+		if err == nil && file == "model.onnx" {
+			_, err = onnx.Vet(filepath.Join(dir, filepath.FromSlash(name)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Inside refuses a file of the folder that is none, or a link out of it.
 func Inside(dir, name string) error {
 	path := filepath.Join(dir, filepath.FromSlash(name))

@@ -169,7 +169,7 @@ func open(dir string, cfg Config) (*Pipeline, error) {
 		plain = onnx.Config{Threads: cfg.ONNX.Threads}
 	}
 	p.plain = plain
-	if p.text, err = OpenTextEncoder(dir, plain); err != nil {
+	if p.text, err = openTextEncoder(dir, plain); err != nil {
 		return nil, err
 	}
 	if p.unet, err = openUNet(dir, cfg, p.text.tokenizer.length, p.text.width); err != nil {

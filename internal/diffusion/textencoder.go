@@ -51,8 +51,15 @@ const (
 )
 
 // OpenTextEncoder loads tokenizer/ and text_encoder/ of a model in the
-// Diffusers layout.
+// Diffusers layout, after it has looked at them as Open does.
 func OpenTextEncoder(dir string, cfg onnx.Config) (*TextEncoder, error) {
+	if err := vetTextEncoder(dir); err != nil {
+		return nil, fmt.Errorf("open text encoder: %w", err)
+	}
+	return openTextEncoder(dir, cfg)
+}
+
+func openTextEncoder(dir string, cfg onnx.Config) (*TextEncoder, error) {
 	path := filepath.Join(dir, "text_encoder", "config.json")
 	var config textConfig
 	if err := readOptional(path, &config); err != nil {

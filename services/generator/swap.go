@@ -18,6 +18,9 @@ import (
 // lookEvery is how often the folders of the models that serve are looked at.
 const lookEvery = 2 * time.Second
 
+// warmTime bounds the first picture of a model: one step of the largest on a slow processor takes a fraction of it.
+const warmTime = 10 * time.Minute
+
 // watch replaces models whose files change, until ctx ends.
 func (m *models) watch(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
@@ -99,7 +102,9 @@ func (m *models) make(ctx context.Context, dir, stamp string) (*version, error) 
 		v.description, err = describe(real, v.digest)
 	}
 	if err == nil {
-		err = v.warm(context.WithoutCancel(ctx))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), warmTime)
+		err = v.warm(ctx)
+		cancel()
 	}
 	if err == nil {
 		var now string
