@@ -285,6 +285,6 @@ const megabyte = 1_000_000
 func (p *bytesProgress) told(file string, done, total int64) {
 	if now := time.Now(); now.Sub(p.last) >= 100*time.Millisecond || done == total {
 		p.last = now
-		p.bar.show(standing{what: p.what, done: done / megabyte, total: (total + megabyte - 1) / megabyte, unit: "MB", message: file})
+		p.bar.show(standing{what: p.what, done: (done + megabyte - 1) / megabyte, total: (total + megabyte - 1) / megabyte, unit: "MB", message: file})
 	}
 }
