@@ -30,6 +30,9 @@ type crashing struct {
 }
 
 func (c crashing) Render(ctx context.Context, items []diffusion.Item, opts diffusion.Options) ([]diffusion.Image, error) {
+	if items[0].Prompt == "" { // the picture that every model renders before it serves
+		return c.Pipeline.Render(ctx, items, opts)
+	}
 	if n := c.tries.Add(1); n == 1 || strings.Contains(items[0].Prompt, "cat") {
 		return nil, &engine.CrashError{Why: "was killed"}
 	}
