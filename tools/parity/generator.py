@@ -9,11 +9,12 @@ files, with the same embeddings in place of the word, the same noise (both count
 several schedulers. A picture agrees when 99.9 % of its values are within 1/255; for latents and text embeddings the largest
 difference is printed. Writes OUT/generator.md and exits with 1 when a picture does not agree.
 
-record= keeps the odd-v model and what diffusers made of it for the Go tests.
+record= keeps the odd-v model and what diffusers made of it for the Go tests; program= (empty) does nothing else.
 
 Needs torch, diffusers, transformers, onnx (tools/refmodel/requirements.txt).
 """
 import base64
+import functools
 import json
 import os
 import shutil
@@ -54,6 +55,7 @@ CASES = [("ddim", 20, 7.5, "", 0.0, 0, True), ("ddim", 12, 3.0, "a red thing", 0
          ("lcm", 8, 1.0, "", 0.0, 0.5, False)]
 
 FEWER = CASES[::2]
+RECORDED = [c for c in CASES if c[4] == 0 and c[0] in ("ddim", "euler", "plms", "dpmpp-karras")][::-1]
 
 
 class Encoder(torch.nn.Module):
@@ -157,6 +159,7 @@ def reference_sizes(m, config, text):
     return {k: v for k, v in dict(layers=text["num_hidden_layers"], dim=text["hidden_size"], heads=text["num_attention_heads"]).items() if k in known}
 
 
+@functools.lru_cache(maxsize=64)
 def draw(purpose, n, shape, step=0):
     return torch.from_numpy(np.stack([Stream(seed=SEED, purpose=purpose, cls=LABEL, index=i, step=step).normals(int(np.prod(shape))).reshape(shape) for i in range(n)]).astype("f"))
 
@@ -186,6 +189,7 @@ def pipelines(parts, n, shape):
 
 def make(cls, parts, scheduler, scale):
     tok, text, unet, vae, _ = parts
+    unet.register_to_config(sample_size=64)  # one constructor compares it with a number; sizes are given with every call
     if isinstance(vae, AutoencoderKL):
         pipe = cls(vae=vae, text_encoder=text, tokenizer=tok, unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None,
                    requires_safety_checker=False)
@@ -272,6 +276,12 @@ def compare(program, out, name, folder, parts, word, cases, record=None):
         n = len(rows)
         a = theirs(parts, case, [prompt.format(word)] * n, rows, word, picture, size, scale)
         z = draw("diffusion.noise", n, (unet.config.in_channels, *size)).numpy()
+        recorded.append({"scheduler": case[0], "steps": case[1], "guidance": case[2], "negative": case[3], "eta": case[4], "strength": case[5],
+                         "latents": tiny.floats(a[1][-1]), "pictures": base64.b64encode(a[0].tobytes()).decode()})
+        if not program:
+            keep(record, word, prompt, rows, picture, size, scale, recorded)
+            print("recorded", case, flush=True)
+            continue
         b = ours(program, folder, os.path.join(out, name), case, word, prompt, rows, z, picture)
         apart = np.abs(a[0].astype(int) - b[0].astype(int))
         share, worst = float((apart > 1).mean()), int(apart.max())
@@ -283,22 +293,25 @@ def compare(program, out, name, folder, parts, word, cases, record=None):
             ", negative prompt" if case[3] else "") + (f", strength {case[5]:g}" if case[5] else "")
         lines.append(f"| {name} | {what} | {100 * (1 - share):.3f} % | {worst} | {steps[0]:.1e} | {latents:.1e} | {states:.1e} | {float(a[0].std()):.0f} |")
         print(lines[-1], flush=True)
-        recorded.append({"scheduler": case[0], "steps": case[1], "guidance": case[2], "negative": case[3], "eta": case[4], "strength": case[5],
-                         "latents": tiny.floats(a[1][-1]), "pictures": base64.b64encode(a[0].tobytes()).decode()})
-    if record:
-        tiny.write(os.path.join(record, "odd.json"), {
-            "seed": SEED, "label": LABEL, "word": word, "prompt": prompt.format(word), "rows": tiny.floats(np.stack(rows)),
-            "init": base64.b64encode(np.asarray(picture).tobytes()).decode(), "height": size[0] * scale, "width": size[1] * scale, "cases": recorded})
+        if record:
+            keep(record, word, prompt, rows, picture, size, scale, recorded)
     return lines, bad
+
+
+def keep(record, word, prompt, rows, picture, size, scale, recorded):
+    tiny.write(os.path.join(record, "odd.json"), {
+        "seed": SEED, "label": LABEL, "word": word, "prompt": prompt.format(word), "rows": tiny.floats(np.stack(rows)),
+        "init": base64.b64encode(np.asarray(picture).tobytes()).decode(), "height": size[0] * scale, "width": size[1] * scale, "cases": recorded})
 
 
 def main():
     args = dict(a.split("=", 1) for a in sys.argv[1:])
-    program, out = os.path.abspath(args.get("program", "bin/dreamood")), os.path.abspath(args.get("out", "out/parity-generator"))
+    program = args.get("program", "bin/dreamood")
+    program, out = program and os.path.abspath(program), os.path.abspath(args.get("out", "out/parity-generator"))
     record, ref = args.get("record"), os.path.abspath("models/reference")
     os.makedirs(out, exist_ok=True)
     lines, bad = [], 0
-    for kind in ("v", "epsilon"):
+    for kind in args.get("models", "v,epsilon").split(","):
         folder = os.path.join(out, f"model-{kind}")
         parts = odd(f"{ref}/tokenizer", kind)
         export_odd(folder, f"{ref}/tokenizer", *parts)
@@ -306,8 +319,10 @@ def main():
             shutil.rmtree(os.path.join(record, "odd"), ignore_errors=True)
             shutil.copytree(folder, os.path.join(record, "odd"))
         more, wrong = compare(program, out, f"odd-{kind}", folder, parts, "hamster" if kind == "v" else "bird",
-                              CASES if kind == "v" else FEWER, record if kind == "v" else None)
+                              RECORDED if record else CASES if kind == "v" else FEWER, record if kind == "v" else None)
         lines, bad = lines + more, bad + wrong
+        if not program:
+            return
     more, wrong = compare(program, out, "reference", ref, reference(ref), "bird", FEWER)
     lines, bad = lines + more, bad + wrong
     with open(os.path.join(out, "generator.md"), "w", encoding="utf-8") as f:
