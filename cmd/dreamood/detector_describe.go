@@ -20,6 +20,10 @@ func (s *Session) describeDetector(d *trainerv1.Detector) {
 	}
 	t.row("classes", strings.Join(d.GetClasses(), ", "))
 	t.row("method", or(d.GetMethod(), "-"))
+	if share := d.GetTraining().GetCodecShare(); share > 0 {
+		t.row("codec", fmt.Sprintf("%s of the ID training pictures passed through the VAE of %s", percent(share), d.GetTraining().GetCodecModel()))
+	}
+	t.row("waiting", fmt.Sprintf("%s of the training's time, for pictures", percent(d.GetLoaderShare())))
 	t.row("outliers", or(d.GetSet(), "none (plain classifier)"))
 	t.row("threshold", fmt.Sprintf("%.4g of %s; below is out of distribution", d.GetThreshold(), or(d.GetScore(), method.Energy)))
 	t.row("made", when(d.GetCreateTime()))

@@ -17,7 +17,7 @@ type TrainCmd struct {
 	Test       string `required:"" type:"path" field:"test_dataset" placeholder:"PATH" help:"Labelled ID pictures to test on, of the same classes."`
 	TestSets   `embed:""`
 	Set        string `field:"set" placeholder:"SET" help:"Outlier set to train with (inliers for dream-id); without one, the plain classifier."`
-	Method     string `group:"training" field:"training.method" placeholder:"NAME" help:"How: vanilla, dream-ood, oe, extra-class, random-prompt, fever or dream-id (default dream-ood with --set, vanilla without)."`
+	Method     string `group:"training" field:"training.method" placeholder:"NAME" help:"How: vanilla, dream-ood, oe, extra-class, vos, npos, random-prompt, fever or dream-id (default dream-ood with --set, vanilla without)."`
 	NewVersion bool   `field:"new_version" help:"Make the next version of a detector that there is already (detector@2, …)."`
 
 	Epochs       int32    `group:"training" field:"training.epochs" placeholder:"N" help:"Passes over the ID pictures, 1 to 1000 (default 12)."`
@@ -25,12 +25,17 @@ type TrainCmd struct {
 	OutlierBatch int32    `group:"training" field:"training.outlier_batch_size" placeholder:"N" help:"Outliers per step, 1 to 1024 (default as many as ID pictures)."`
 	LR           float64  `group:"training" name:"lr" field:"training.learning_rate" placeholder:"RATE" help:"Peak learning rate of the one-cycle schedule (default 0.2)."`
 	Width        int32    `group:"training" field:"training.width" placeholder:"N" help:"Width of the ResNet-9 classifier, 8 to 64 in steps of 8 (default 24)."`
-	Beta         *float64 `group:"training" field:"training.beta" placeholder:"X" help:"Weight of the OOD loss, above 0 to 100 (default the method's: 2.5 for dream-ood, random-prompt and fever, 1 for extra-class and dream-id, 0.5 for oe)."`
+	Beta         *float64 `group:"training" field:"training.beta" placeholder:"X" help:"Weight of the OOD loss, above 0 to 100 (default the method's: 2.5 for dream-ood, vos, npos, random-prompt and fever, 1 for extra-class and dream-id, 0.5 for oe)."`
 	Hidden       int32    `group:"training" field:"training.hidden" placeholder:"N" help:"Hidden units of the head on the energy (default 0, a linear one)."`
 	Singular     float64  `group:"training" field:"training.singular_weight" placeholder:"X" help:"Weight of the singular-value term of fever (default 0.1)."`
 	Condition    bool     `group:"training" field:"training.condition_number" help:"With fever: the condition number instead of 1/smallest singular value."`
 	Seed         uint64   `group:"training" field:"training.seed" placeholder:"N" help:"Seed of everything random (default 1)."`
 	TargetRecall float64  `group:"training" field:"training.target_recall" placeholder:"X" help:"Share of ID that the threshold accepts, above 0 and below 1 (default 0.95)."`
+
+	OutlierResize string  `group:"pictures" field:"training.outlier_resize" placeholder:"HOW" help:"How outliers come to the size of ID pictures: bicubic, bilinear, nearest, random (bilinear or nearest) or crop (default bicubic)."`
+	CodecShare    float64 `group:"pictures" field:"training.codec_share" placeholder:"X" help:"Share of the ID training pictures that pass through the VAE of the set's diffusion model, so that its blur is no sign of an outlier, 0 to 1 (default 0)."`
+	CodecModel    string  `group:"pictures" field:"training.codec_model" placeholder:"NAME" help:"Diffusion model whose VAE that is (default the set's)."`
+	Augment       Augment `embed:"" group:"pictures"`
 
 	Score string   `group:"training" field:"training.score" placeholder:"NAME" help:"Score that decides: msp, maxlogit, energy, gen, react, ash-s, scale, knn, nnguide, mds, rmds, vim, fdbd, nci or head (default head with --set, energy without)."`
 	Seeds []uint64 `group:"training" placeholder:"N,…" help:"Train once with each of these seeds, as DETECTOR-sN, and print the mean and standard deviation."`
@@ -138,6 +143,7 @@ func (c *TrainCmd) ask(ctx context.Context, s *Session, id string, seed uint64, 
 		Epochs: c.Epochs, BatchSize: c.Batch, OutlierBatchSize: c.OutlierBatch, LearningRate: c.LR, Width: c.Width,
 		Seed: seed, TargetRecall: c.TargetRecall, Score: c.Score,
 		Method: c.Method, Hidden: c.Hidden, SingularWeight: c.Singular, ConditionNumber: c.Condition,
+		OutlierResize: c.OutlierResize, CodecShare: c.CodecShare, CodecModel: c.CodecModel, Augmentation: c.Augment.message(),
 	}
 	if c.Beta != nil {
 		training.Beta = *c.Beta

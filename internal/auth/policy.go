@@ -9,7 +9,7 @@ import (
 // What a call does, by the first word of its method. A method with another word is for admins.
 var (
 	reads = []string{"Get", "List", "Watch", "Describe", "Stream", "Download", "Wait"}
-	works = []string{"Train", "Sample", "Render", "Embed", "Score", "Evaluate", "Submit",
+	works = []string{"Train", "Sample", "Render", "Reconstruct", "Embed", "Score", "Evaluate", "Submit",
 		"Cancel", "Pause", "Resume", "Retry", "Redrive", "Delete", "Promote"}
 )
 

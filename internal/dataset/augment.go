@@ -13,13 +13,17 @@ type Augment struct {
 	Pad    int  // random crop after reflect padding by this many pixels; the paper's set-up is 4
 	Flip   bool // mirror half of the pictures left to right
 	Cutout int  // edge of a square set to the mean colour (DeVries and Taylor 2017, arXiv 1708.04552), in pixels; it may hang over the border
+
+	Operations int // drawn for each picture from those of RandAugment, and applied before the others; see operate
+	Magnitude  int // of them, 1 to 30; 9 is usual
 }
 
 // Standard is the augmentation of the published CIFAR training: crop with
 // padding 4, and mirroring.
 func Standard() Augment { return Augment{Pad: 4, Flip: true} }
 
-func (a Augment) check(size int) error {
+// Check reports every setting that does not fit pictures of that size.
+func (a Augment) Check(size int) error {
 	var errs []error
 	if a.Pad < 0 || a.Pad >= size {
 		errs = append(errs, fmt.Errorf("augment: padding is %d; want 0 to %d for pictures of %d pixels", a.Pad, size-1, size))
@@ -27,8 +31,17 @@ func (a Augment) check(size int) error {
 	if a.Cutout < 0 || a.Cutout > size {
 		errs = append(errs, fmt.Errorf("augment: cutout is %d; want 0 to %d", a.Cutout, size))
 	}
+	if a.Operations < 0 || a.Operations > 8 {
+		errs = append(errs, fmt.Errorf("augment: %d operations; want 0 to 8", a.Operations))
+	}
+	if a.Operations > 0 && (a.Magnitude < 1 || a.Magnitude > maxMagnitude) || a.Operations == 0 && a.Magnitude != 0 {
+		errs = append(errs, fmt.Errorf("augment: magnitude %d of %d operations; want 1 to %d, and 0 without operations", a.Magnitude, a.Operations, maxMagnitude))
+	}
 	return errors.Join(errs...)
 }
+
+// below maps a word to [0, n); n is small, so the bias is below 2^-22.
+func below(word uint32, n int) int { return int(uint64(word) * uint64(n) >> 32) }
 
 // variation is one choice of the augmentation.
 type variation struct {
@@ -43,8 +56,6 @@ func (a Augment) vary(size int, key philox.Key) variation {
 	}
 	var w [5]uint32
 	philox.Uint32s(w[:], key)
-	// below maps a word to [0, n); n is small, so the bias is below 2^-22.
-	below := func(word uint32, n int) int { return int(uint64(word) * uint64(n) >> 32) }
 	return variation{
 		dx: below(w[0], 2*a.Pad+1) - a.Pad, dy: below(w[1], 2*a.Pad+1) - a.Pad,
 		flip: a.Flip && w[2]>>31 == 1,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 )
 
@@ -16,7 +17,10 @@ type LoaderConfig struct {
 	FirstStep    int    // where to start, to resume a training
 	Seed         uint64 // of the order and the augmentation
 	Augment      Augment
-	Ahead        int // batches prepared ahead of use; default 2
+	Also         *Dataset // the same outliers, resized by another filter: each time one of the two is drawn; may be nil
+	Crop         bool     // outliers are larger than ID pictures; a random part of their size is taken, without padding
+	Workers      int      // goroutines that prepare a batch; default GOMAXPROCS
+	Ahead        int      // batches prepared ahead of use; default 2
 }
 
 func (c LoaderConfig) prepare(id, outliers *Dataset) (LoaderConfig, error) {
@@ -31,8 +35,11 @@ func (c LoaderConfig) prepare(id, outliers *Dataset) (LoaderConfig, error) {
 	if c.Ahead == 0 {
 		c.Ahead = 2
 	}
-	if c.Batch < 0 || c.OutlierBatch < 0 || c.Epochs < 0 || c.FirstStep < 0 || c.Ahead < 0 {
-		bad("batch, outlier batch, epochs, first step or ahead is negative; want 0 (the default) or more")
+	if c.Workers == 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.Batch < 0 || c.OutlierBatch < 0 || c.Epochs < 0 || c.FirstStep < 0 || c.Ahead < 0 || c.Workers < 0 {
+		bad("batch, outlier batch, epochs, first step, ahead or workers is negative; want 0 (the default) or more")
 	}
 	if id == nil || id.Len() == 0 {
 		bad("no ID pictures")
@@ -41,7 +48,7 @@ func (c LoaderConfig) prepare(id, outliers *Dataset) (LoaderConfig, error) {
 	if c.Batch > id.Len() {
 		bad("a batch of %d from %d pictures; lower the batch or give more pictures", c.Batch, id.Len())
 	}
-	if err := c.Augment.check(id.Size); err != nil {
+	if err := c.Augment.Check(id.Size); err != nil {
 		errs = append(errs, err)
 	}
 	switch {
@@ -49,7 +56,11 @@ func (c LoaderConfig) prepare(id, outliers *Dataset) (LoaderConfig, error) {
 		c.OutlierBatch = 0
 	case outliers.Len() == 0:
 		bad("the outlier set has no pictures")
-	case outliers.Size != id.Size:
+	case c.Also != nil && (c.Also.Len() != outliers.Len() || c.Also.Size != outliers.Size):
+		bad("the outliers by another filter are %d of %d pixels, want %d of %d", c.Also.Len(), c.Also.Size, outliers.Len(), outliers.Size)
+	case c.Crop && outliers.Size < id.Size:
+		bad("outliers of %d pixels are too small to be cropped to %d", outliers.Size, id.Size)
+	case outliers.Size != id.Size && !c.Crop:
 		bad("outliers of %d pixels beside pictures of %d; open both at one size", outliers.Size, id.Size)
 	}
 	return c, errors.Join(errs...)
@@ -84,10 +95,11 @@ func NewLoader(id, outliers *Dataset, config LoaderConfig) (*Loader, error) {
 	}
 	l := &Loader{config: c, schedule: schedule{
 		id:    newStream(id, c.Augment, c.Seed, "loader.id", fill),
-		steps: id.Len() / c.Batch,
+		steps: id.Len() / c.Batch, workers: c.Workers,
 	}}
 	if outliers != nil {
 		l.schedule.outliers = newStream(outliers, c.Augment, c.Seed, "loader.outlier", fill)
+		l.schedule.outliers.also, l.schedule.outliers.size = c.Also, id.Size
 	}
 	l.free = make(chan *Batch, c.Ahead+1)
 	l.ready = make(chan *Batch, c.Ahead)

@@ -81,6 +81,9 @@ type Options struct {
 	// through, above 0 to 1: the larger, the less of them is left. 0 where the
 	// items have none.
 	Strength float64
+	// Reconstruct passes the items' pictures, Init, through the VAE, encoded and
+	// decoded, and does nothing else.
+	Reconstruct bool
 	// Progress, if set, is told after every U-Net call how many of all calls
 	// are done.
 	Progress func(done, total int)
@@ -245,6 +248,9 @@ func (p *Pipeline) PartDigests() (map[string]string, error) {
 // Check reports every item that Render would refuse, and options that are out
 // of range.
 func (p *Pipeline) Check(items []Item, opts Options) error {
+	if opts.Reconstruct {
+		return checkReconstruct(items)
+	}
 	plan, err := p.Plan(opts)
 	errs := []error{err, checkGuidance(opts.Guidance)}
 	if err == nil {
@@ -310,6 +316,13 @@ func (i Item) prompt() Prompt {
 func (p *Pipeline) Render(ctx context.Context, items []Item, opts Options) ([]Image, error) {
 	if err := p.Check(items, opts); err != nil {
 		return nil, fmt.Errorf("render: %w", err)
+	}
+	if opts.Reconstruct {
+		images, err := p.reconstruct(ctx, items)
+		if err != nil {
+			return nil, fmt.Errorf("reconstruct: %w", err)
+		}
+		return images, nil
 	}
 	opts = opts.withDefaults()
 	images := make([]Image, 0, len(items))

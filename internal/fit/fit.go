@@ -4,6 +4,7 @@
 package fit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,12 @@ type Config struct {
 	// with this weight; the trainer's batch counts them. 0: its pictures are outliers.
 	Inliers      int
 	InlierWeight float32
-	Checkpoint   string // file to go on from and to write; "" writes none
+	Checkpoint   string           // file to go on from and to write; "" writes none
+	Augment      dataset.Augment  // of all pictures; the zero value is dataset.Standard
+	Also         *dataset.Dataset // see dataset.LoaderConfig
+	Crop         bool             // see dataset.LoaderConfig
+	// Waiting is told after every step which share of the time so far went into waiting for pictures; may be nil.
+	Waiting func(share float64)
 	// Every is how often a checkpoint is written; default 10 s.
 	Every time.Duration
 	// Report is called after every step, from the goroutine that trains; may be nil.
@@ -69,7 +75,7 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 	spec := t.Spec()
 	loader, err := dataset.NewLoader(id, outliers, dataset.LoaderConfig{
 		Batch: spec.Batch - cfg.Inliers, OutlierBatch: spec.Outliers + cfg.Inliers, Epochs: cfg.Epochs, FirstStep: int(t.Steps()),
-		Seed: cfg.Seed, Augment: dataset.Standard(),
+		Seed: cfg.Seed, Augment: cmp.Or(cfg.Augment, dataset.Standard()), Also: cfg.Also, Crop: cfg.Crop,
 	})
 	if err != nil {
 		return nil, err
@@ -83,10 +89,12 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 	stride := max(1, total/points)
 	var sum Point
 	var n float64
+	var waited, stepped time.Duration
 	saved := time.Now()
 	epoch := epochClock{ctx: ctx, size: int64(loader.StepsPerEpoch())}
 	for {
 		epoch.begin()
+		asked := time.Now()
 		batch, err := loader.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			break
@@ -99,6 +107,10 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 		losses, err := t.Step(ctx, cfg.batch(batch, outliers), rate)
 		if err != nil {
 			return nil, err
+		}
+		waited, stepped = waited+began.Sub(asked), stepped+time.Since(asked)
+		if cfg.Waiting != nil {
+			cfg.Waiting(waited.Seconds() / stepped.Seconds())
 		}
 		epoch.stepped(t.Steps(), time.Since(began))
 		sum.Total, sum.CE, sum.OOD, n = sum.Total+losses.Total, sum.CE+losses.CE, sum.OOD+losses.OOD, n+1

@@ -204,3 +204,28 @@ func TestRemoveLeavesNothing(t *testing.T) {
 		t.Errorf("a task without a checkpoint: %v", err)
 	}
 }
+
+// TestInliersAreRows: they stand behind the ID pictures, with their labels and their weight.
+func TestInliersAreRows(t *testing.T) {
+	second := shades(t, 4, 2) // labels 0 1 0 1
+	got := Config{Inliers: 2, InlierWeight: 0.5}.batch(&dataset.Batch{
+		Images: []float32{1, 2}, Labels: []int32{1}, Outliers: []float32{3, 4}, Outlier: []int{3, 0},
+	}, second)
+	want := train.Batch{Images: []float32{1, 2, 3, 4}, Labels: []int{1, 1, 0}, Weights: []float32{1, 0.5, 0.5}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWaitingIsAShare(t *testing.T) {
+	cfg, told := config(""), 0
+	cfg.Epochs = 2
+	cfg.Waiting = func(share float64) {
+		if told++; !(share >= 0 && share <= 1) {
+			t.Errorf("waited for %g of the time", share)
+		}
+	}
+	if _, err := Run(t.Context(), newTrainer(t, 2, 0), shades(t, 40, 1), nil, cfg); err != nil || told != 40 {
+		t.Errorf("told %d times of 40 steps, %v", told, err)
+	}
+}

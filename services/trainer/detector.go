@@ -42,12 +42,19 @@ type Settings struct {
 	Hidden          int     // units of φ; 0 is Linear(1, 2)
 	SingularWeight  float64 // λ of fever
 	ConditionNumber bool
+
+	OutlierResize string  // a resize policy; see resizes
+	CodecShare    float64 // of the ID pictures that passed through a VAE
+	CodecModel    string  // whose
+	Augment       dataset.Augment
 }
 
 // Pictures are what a detector is trained on.
 type Pictures struct {
 	ID       *dataset.Dataset
 	Outliers *dataset.Dataset // of the set; nil without one
+	Also     *dataset.Dataset // the same outliers by another filter, drawn half of the time; may be nil
+	Codec    *dataset.Dataset // the ID pictures, some of which passed through a VAE: what is trained on; nil for ID itself
 }
 
 // Trained is a detector before it is kept.
@@ -56,6 +63,8 @@ type Trained struct {
 	Scores []Calibrated
 	Unfit  map[string]error // scores that are not defined for this detector
 	Loss   []fit.Point
+
+	Waiting float64 // share of the steps' time that they waited for pictures
 }
 
 // UnfitError says that the score that is to decide is not defined for the detector that was trained.
@@ -96,16 +105,25 @@ func TrainDetector(ctx context.Context, in Pictures, s Settings, cfg onnx.Config
 	if err != nil {
 		return Trained{}, err
 	}
+	seen := training
+	if in.Codec != nil { // the same split: it depends on labels and seed
+		if seen, _, err = dataset.Split(in.Codec, heldOut, s.Seed); err != nil {
+			return Trained{}, err
+		}
+	}
 	mean, std := fit.MeanStd(training)
 	spec := train.Spec{
 		Network: train.ResNet9(s.Width), Height: in.ID.Size, Width: in.ID.Size, Mean: mean, Std: std,
 		Batch: min(s.Batch, training.Len()), Seed: s.Seed, Head: m.classifier(len(in.ID.Classes), s),
 	}
+	var waiting float64
 	how := fit.Config{
-		Epochs: s.Epochs, Peak: s.Rate, Seed: s.Seed, Checkpoint: checkpoint,
+		Epochs: s.Epochs, Peak: s.Rate, Seed: s.Seed, Checkpoint: checkpoint, Augment: s.Augment,
+		Also: in.Also, Crop: s.OutlierResize == resizeCrop,
 		Report: func(done, total int64, last fit.Point) {
-			report(done, total, fmt.Sprintf("training, loss %.3f", last.Total))
+			report(done, total, fmt.Sprintf("training, loss %.3f, %.0f %% of the time waiting for pictures", last.Total, 100*waiting))
 		},
+		Waiting: func(share float64) { waiting = share },
 	}
 	switch {
 	case in.Outliers == nil:
@@ -120,7 +138,7 @@ func TrainDetector(ctx context.Context, in Pictures, s Settings, cfg onnx.Config
 		return Trained{}, err
 	}
 	defer t.Close()
-	loss, err := fit.Run(ctx, t, training, in.Outliers, how)
+	loss, err := fit.Run(ctx, t, seen, in.Outliers, how)
 	if err != nil {
 		return Trained{}, err
 	}
@@ -130,7 +148,7 @@ func TrainDetector(ctx context.Context, in Pictures, s Settings, cfg onnx.Config
 	}
 	report(t.Steps(), t.Steps(), "fitting scores")
 	out, err := addScores(ctx, bare, training, held, s, cfg)
-	out.Loss = loss
+	out.Loss, out.Waiting = loss, waiting
 	return out, err
 }
 

@@ -37,7 +37,7 @@ const (
 
 // methods are all of them, in the order of documentation.
 var methods = []method{
-	methodVanilla(), methodDreamOOD(), methodOE(), methodExtraClass(), methodRandomPrompt(), methodFever(), methodDreamID(),
+	methodVanilla(), methodDreamOOD(), methodOE(), methodExtraClass(), methodVOS(), methodNPOS(), methodRandomPrompt(), methodFever(), methodDreamID(),
 }
 
 // methodNamed is a method by its name; "" is dream-ood with a set, vanilla without.

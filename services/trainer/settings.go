@@ -32,6 +32,9 @@ func settingsOf(t *trainerv1.DetectorTraining, set string) (Settings, error) {
 	}
 	s.Score = cmp.Or(t.GetScore(), decides(m))
 	s.OutlierBatch = cmp.Or(int(t.GetOutlierBatchSize()), s.Batch)
+	s.OutlierResize, s.CodecShare, s.CodecModel = t.GetOutlierResize(), t.GetCodecShare(), t.GetCodecModel()
+	s.Augment = augmentOf(t.GetAugmentation())
+	checkPictures(&c, &s, t, set)
 	if err == nil {
 		m.check(&c, s, set)
 	}

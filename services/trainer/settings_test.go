@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/dreamood/dreamood/internal/dataset"
 	"github.com/dreamood/dreamood/internal/fault"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
@@ -25,7 +26,7 @@ func fieldsOf(err error) []string {
 }
 
 func TestSettingsDefaults(t *testing.T) {
-	want := Settings{Epochs: 12, Batch: 128, OutlierBatch: 128, Width: 24, Rate: 0.2, Recall: 0.95, Seed: 1, Score: "energy", Method: "vanilla"}
+	want := Settings{Epochs: 12, Batch: 128, OutlierBatch: 128, Width: 24, Rate: 0.2, Recall: 0.95, Seed: 1, Score: "energy", Method: "vanilla", Augment: dataset.Standard()}
 	for _, q := range []*trainerv1.DetectorTraining{nil, {}} {
 		if s, err := settingsOf(q, ""); err != nil || s != want {
 			t.Errorf("%v: %+v, %v", q, s, err)
@@ -34,7 +35,8 @@ func TestSettingsDefaults(t *testing.T) {
 	if s, err := settingsOf(&trainerv1.DetectorTraining{BatchSize: 32}, ""); err != nil || s.OutlierBatch != 32 {
 		t.Errorf("the outlier batch beside 32 pictures is %d, %v", s.OutlierBatch, err)
 	}
-	q := &trainerv1.DetectorTraining{Epochs: 3, BatchSize: 8, OutlierBatchSize: 1, LearningRate: 10, Width: 64, Beta: 100, Seed: 9, TargetRecall: 0.5, Score: "knn", Method: "vanilla"}
+	q := &trainerv1.DetectorTraining{Epochs: 3, BatchSize: 8, OutlierBatchSize: 1, LearningRate: 10, Width: 64, Beta: 100, Seed: 9, TargetRecall: 0.5, Score: "knn", Method: "vanilla",
+		Augmentation: &trainerv1.Augmentation{Cutout: 5, Operations: 2, Magnitude: 7}, CodecShare: 0.5, CodecModel: "m"}
 	if s, err := settingsOf(q, ""); err != nil || !proto.Equal(s.message(), q) {
 		t.Errorf("%v came back as %v, %v", q, s.message(), err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/dreamood/dreamood/internal/infer"
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
+	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
 
@@ -45,6 +46,13 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if settings.CodecShare > 0 && settings.CodecModel == "" { // that of the set
+		r, err := s.deps.Generator.GetSet(ctx, &generatorv1.GetSetRequest{Name: q.Set})
+		if err != nil {
+			return nil, fmt.Errorf("ask the generator for %q: %w", q.Set, err)
+		}
+		settings.CodecModel = r.GetSet().GetRendering().GetModel()
+	}
 	in, warnings, err := s.pictures(ctx, ds, q.Set, settings, say)
 	if err != nil {
 		return nil, err
@@ -60,7 +68,7 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 	d := &trainerv1.Detector{
 		Name: ood.Detectors.Name(q.DetectorId), Classes: ds.Classes, ImageSize: int32(ds.Size), Score: settings.Score, Method: settings.Method,
 		Threshold: trained.threshold(settings.Score), Set: q.Set, Training: settings.message(), CreateTime: timestamppb.New(t.Run.Created),
-		DatasetDigest: ds.Digest(), Warnings: warnings,
+		DatasetDigest: ds.Digest(), Warnings: warnings, LoaderShare: trained.Waiting,
 	}
 	for _, c := range trained.Scores {
 		d.Scores = append(d.Scores, c.message())
@@ -84,6 +92,12 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 // pictures reads what a detector is trained on, and says what looks wrong with it.
 func (s *Service) pictures(ctx context.Context, ds *dataset.Dataset, set string, settings Settings, say func(string)) (Pictures, []string, error) {
 	in := Pictures{ID: ds}
+	var err error
+	if settings.CodecShare > 0 {
+		if in.Codec, err = s.matchCodec(ctx, ds, settings, say); err != nil {
+			return in, nil, err
+		}
+	}
 	if set == "" {
 		return in, nil, nil
 	}
@@ -91,7 +105,7 @@ func (s *Service) pictures(ctx context.Context, ds *dataset.Dataset, set string,
 	if err != nil {
 		return in, nil, runs.Drop(err)
 	}
-	if in.Outliers, err = s.outliers(ctx, set, ds.Classes, say); err != nil {
+	if in.Outliers, in.Also, err = s.outliers(ctx, set, settings.OutlierResize, ds.Classes, say); err != nil {
 		return in, nil, err
 	}
 	if m.labelled { // inliers look like ID pictures, as they should

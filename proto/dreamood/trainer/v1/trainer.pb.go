@@ -38,8 +38,8 @@ type DetectorTraining struct {
 	LearningRate float64 `protobuf:"fixed64,4,opt,name=learning_rate,json=learningRate,proto3" json:"learning_rate,omitempty"`
 	// Width of the ResNet-9 classifier, 8 to 64 in steps of 8; default 24.
 	Width int32 `protobuf:"varint,5,opt,name=width,proto3" json:"width,omitempty"`
-	// β, weight of L_ood, above 0 to 100; the default is the method's: 2.5 (dream-ood, random-prompt, fever), 1
-	// (extra-class; dream-id, where it is the weight of an inlier), 0.5 (oe), 0.1 (vos, npos).
+	// β, weight of L_ood, above 0 to 100; the default is the method's: 2.5 (dream-ood, random-prompt, vos, npos, fever), 1
+	// (extra-class; dream-id, where it is the weight of an inlier), 0.5 (oe).
 	Beta float64 `protobuf:"fixed64,6,opt,name=beta,proto3" json:"beta,omitempty"`
 	// Seed of everything random; default 1.
 	Seed uint64 `protobuf:"varint,7,opt,name=seed,proto3" json:"seed,omitempty"`
@@ -57,8 +57,6 @@ type DetectorTraining struct {
 	SingularWeight float64 `protobuf:"fixed64,12,opt,name=singular_weight,json=singularWeight,proto3" json:"singular_weight,omitempty"`
 	// Takes σ_max/σ_min for that term instead of 1/σ_min.
 	ConditionNumber bool `protobuf:"varint,13,opt,name=condition_number,json=conditionNumber,proto3" json:"condition_number,omitempty"`
-	// Share of the steps before vos and npos begin, 0 to 1; default 0.4.
-	Start *float64 `protobuf:"fixed64,14,opt,name=start,proto3,oneof" json:"start,omitempty"`
 	// How outliers come to the size of the ID pictures: bicubic, bilinear, nearest, random (bilinear or nearest, drawn
 	// anew each time) or crop (a random part of the picture, not resized); default bicubic, as ID pictures.
 	OutlierResize string `protobuf:"bytes,15,opt,name=outlier_resize,json=outlierResize,proto3" json:"outlier_resize,omitempty"`
@@ -192,13 +190,6 @@ func (x *DetectorTraining) GetConditionNumber() bool {
 		return x.ConditionNumber
 	}
 	return false
-}
-
-func (x *DetectorTraining) GetStart() float64 {
-	if x != nil && x.Start != nil {
-		return *x.Start
-	}
-	return 0
 }
 
 func (x *DetectorTraining) GetOutlierResize() string {
@@ -388,7 +379,7 @@ type TrainDetectorRequest struct {
 	TestDataset string `protobuf:"bytes,3,opt,name=test_dataset,json=testDataset,proto3" json:"test_dataset,omitempty"`
 	// OOD sets to measure on; never trained on.
 	OodDatasets []*NamedDataset `protobuf:"bytes,4,rep,name=ood_datasets,json=oodDatasets,proto3" json:"ood_datasets,omitempty"`
-	// `sets/{id}`: the outliers (dream-id: inliers) to train with; none for vanilla, vos and npos.
+	// `sets/{id}`: the outliers (dream-id: inliers) to train with; none for vanilla.
 	Set string `protobuf:"bytes,5,opt,name=set,proto3" json:"set,omitempty"`
 	// Settings.
 	Training *DetectorTraining `protobuf:"bytes,6,opt,name=training,proto3" json:"training,omitempty"`
@@ -2825,7 +2816,7 @@ var File_dreamood_trainer_v1_trainer_proto protoreflect.FileDescriptor
 
 const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\n" +
-	"!dreamood/trainer/v1/trainer.proto\x12\x13dreamood.trainer.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x04\n" +
+	"!dreamood/trainer/v1/trainer.proto\x12\x13dreamood.trainer.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x04\n" +
 	"\x10DetectorTraining\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\x05R\x06epochs\x12\x1d\n" +
 	"\n" +
@@ -2841,15 +2832,13 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	" \x01(\tR\x06method\x12\x16\n" +
 	"\x06hidden\x18\v \x01(\x05R\x06hidden\x12'\n" +
 	"\x0fsingular_weight\x18\f \x01(\x01R\x0esingularWeight\x12)\n" +
-	"\x10condition_number\x18\r \x01(\bR\x0fconditionNumber\x12\x19\n" +
-	"\x05start\x18\x0e \x01(\x01H\x00R\x05start\x88\x01\x01\x12%\n" +
+	"\x10condition_number\x18\r \x01(\bR\x0fconditionNumber\x12%\n" +
 	"\x0eoutlier_resize\x18\x0f \x01(\tR\routlierResize\x12\x1f\n" +
 	"\vcodec_share\x18\x10 \x01(\x01R\n" +
 	"codecShare\x12\x1f\n" +
 	"\vcodec_model\x18\x11 \x01(\tR\n" +
 	"codecModel\x12E\n" +
-	"\faugmentation\x18\x12 \x01(\v2!.dreamood.trainer.v1.AugmentationR\faugmentationB\b\n" +
-	"\x06_start\"\x8a\x01\n" +
+	"\faugmentation\x18\x12 \x01(\v2!.dreamood.trainer.v1.AugmentationR\faugmentation\"\x8a\x01\n" +
 	"\fAugmentation\x12\x10\n" +
 	"\x03pad\x18\x01 \x01(\x05R\x03pad\x12\x12\n" +
 	"\x04flip\x18\x02 \x01(\bR\x04flip\x12\x16\n" +
@@ -3189,7 +3178,6 @@ func file_dreamood_trainer_v1_trainer_proto_init() {
 	if File_dreamood_trainer_v1_trainer_proto != nil {
 		return
 	}
-	file_dreamood_trainer_v1_trainer_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
