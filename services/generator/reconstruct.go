@@ -20,7 +20,7 @@ func (s *Service) ReconstructImages(ctx context.Context, q *generatorv1.Reconstr
 		return nil, fault.Invalid("images", "%d; want 1 to %d", n, maxReconstructed)
 	}
 	name := cmp.Or(q.Model, s.cfg.Model)
-	model, err := s.models.get(name)
+	model, err := s.models.get(ctx, name)
 	if err != nil {
 		return nil, err
 	}
