@@ -68,9 +68,10 @@ fuzz: setup ## Fuzz what reads models: ONNX files, tokenizers, configurations, s
 		$(GO) test ./internal/$${target%:*} -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(or $(FUZZTIME),3m) || exit 1; done
 
 .PHONY: chaos
-chaos: ## Kill processes and the NATS server at every point of the protocol, cut a cluster, fill disks: RECORD= the figures
+chaos: setup ## Kill processes and the NATS server at every point of the protocol, cut a cluster, fill disks: RECORD= the figures
 	@mkdir -p out
 	@DREAMOOD_CHAOS=$(abspath $(or $(RECORD),out/chaos.json)) $(GO) test -count 1 -timeout 70m -parallel 8 -skip TestSoak ./test/chaos
+	@DREAMOOD_CHAOS=1 $(GO) test -count 1 -timeout 20m -run TestGeneratorKilledInMidShard ./test
 
 .PHONY: soak
 soak: ## Half an hour with workers that come and go: RECORD= its curves, and a picture of them beside

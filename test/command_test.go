@@ -35,10 +35,25 @@ type process struct {
 	cmd      *exec.Cmd
 	out, log string // files of its standard output and standard error
 	ended    chan error
+	watched  bool
 }
 
 // launch starts a program in its own process. It is stopped, and its end checked, when the test ends.
 func launch(t *testing.T, dir, name, program string, args ...string) *process {
+	t.Helper()
+	p := begin(t, dir, name, program, args...)
+	p.watch()
+	return p
+}
+
+// watch waits for its end. Nobody else may then: not the tracer of killAt.
+func (p *process) watch() {
+	p.watched = true
+	go func() { p.ended <- p.cmd.Wait() }()
+}
+
+// begin is launch without watch.
+func begin(t *testing.T, dir, name, program string, args ...string) *process {
 	t.Helper()
 	p := &process{name: name, cmd: exec.Command(program, args...), ended: make(chan error, 1)}
 	open := func(suffix string) *os.File {
@@ -56,8 +71,10 @@ func launch(t *testing.T, dir, name, program string, args ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start the %s: %v", name, err)
 	}
-	go func() { p.ended <- p.cmd.Wait() }()
 	t.Cleanup(func() {
+		if !p.watched && p.ended != nil {
+			p.watch()
+		}
 		p.stop(t)
 		if t.Failed() {
 			t.Logf("log of the %s (process %d):\n%s", name, p.cmd.Process.Pid, tail(p.log))

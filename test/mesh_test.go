@@ -38,6 +38,7 @@ type processes struct {
 	dir, program, nats, data string
 	roles                    map[string]*process
 	addresses                map[string]string
+	traced                   string // a role whose processes killAt kills
 }
 
 func startProcesses(t *testing.T) *processes {
@@ -64,7 +65,10 @@ func (p *processes) start(t *testing.T, role, listen string) {
 	for _, peer := range peers[role] {
 		args = append(args, "--"+peer, p.addresses[peer])
 	}
-	p.roles[role] = launch(t, p.dir, role, p.program, args...)
+	p.roles[role] = begin(t, p.dir, role, p.program, args...)
+	if role != p.traced {
+		p.roles[role].watch()
+	}
 	p.addresses[role] = p.roles[role].address(t)
 }
 
