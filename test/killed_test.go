@@ -45,20 +45,15 @@ var moments = []moment{
 		killAt(t, p, renameat, entry, ckpt+".tmp-", 1) // it is written, and has no name yet
 	}, func(k kept) bool { return !k.there }},
 	{"while a checkpoint replaces one", false, func(t *testing.T, p *process, ckpt string) {
-		killAt(t, p, renameat, entry, ckpt+".tmp-", 2)
+		until(t, ckpt, func(k kept) bool { return k.there })
+		killAt(t, p, renameat, entry, ckpt+".tmp-", 1)
 	}, func(k kept) bool { return k.there && k.Batch != nil }},
 	{"just after a checkpoint", true, func(t *testing.T, p *process, ckpt string) {
-		killAt(t, p, renameat, exit, ckpt+".tmp-", 2)
+		until(t, ckpt, func(k kept) bool { return k.there })
+		killAt(t, p, renameat, exit, ckpt+".tmp-", 1)
 	}, func(k kept) bool { return k.there && k.Batch != nil }},
 	{"between two calls of the U-Net, a batch is done", true, func(t *testing.T, p *process, ckpt string) {
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-			if k := keptIn(t, ckpt); len(k.Pictures) > 0 && k.Batch != nil {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("no checkpoint with pictures and a batch within a minute")
-			}
-		}
+		until(t, ckpt, func(k kept) bool { return len(k.Pictures) > 0 && k.Batch != nil })
 		p.watch()
 		p.kill()
 	}, func(k kept) bool { return len(k.Pictures) > 0 }},
@@ -108,6 +103,7 @@ func TestGeneratorKilledInMidShard(t *testing.T) {
 	calls, batches := p.unet(t)
 	each := calls / batches
 
+	whole := t // the generator that goes on serves the next moment too
 	for i, m := range moments {
 		if m.long && os.Getenv("DREAMOOD_CHAOS") == "" {
 			continue
@@ -126,7 +122,7 @@ func TestGeneratorKilledInMidShard(t *testing.T) {
 			}
 			t.Logf("the checkpoint covers %d of %d calls of the U-Net", covered, calls)
 
-			p.start(t, "generator", "127.0.0.1:0")
+			p.start(whole, "generator", "127.0.0.1:0")
 			end := wait(ctx, t, embedder, run)
 			if end.State != runv1.RunState_RUN_STATE_SUCCEEDED || end.Attempts != 2 { // the kill counts
 				t.Fatalf("%s ended as %v after %d attempts: %v", end.Name, end.State, end.Attempts, end.Failure)
@@ -149,7 +145,7 @@ func TestGeneratorKilledInMidShard(t *testing.T) {
 
 // killedSteps make a shard last long enough for some checkpoints, killedBatch makes it three batches.
 const (
-	killedSteps = 40
+	killedSteps = 100
 	killedBatch = 4
 )
 
@@ -214,6 +210,16 @@ func (p *processes) unet(t *testing.T) (calls, batches int) {
 		return n
 	}
 	return of("dreamood_stage_items_total"), of("dreamood_stage_duration_seconds_count")
+}
+
+// until waits for a checkpoint that is so. Tracing slows a process down, and checkpoints with it: it begins afterwards.
+func until(t *testing.T, path string, is func(kept) bool) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !is(keptIn(t, path)); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no such checkpoint within two minutes; the last is %+v", keptIn(t, path))
+		}
+	}
 }
 
 // keptIn reads a checkpoint.
