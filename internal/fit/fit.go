@@ -4,7 +4,6 @@
 package fit
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +24,7 @@ type Config struct {
 	Inliers      int
 	InlierWeight float32
 	Checkpoint   string           // file to go on from and to write; "" writes none
-	Augment      dataset.Augment  // of all pictures; the zero value is dataset.Standard
+	Augment      dataset.Augment  // of all pictures; the zero value leaves them as they are
 	Also         *dataset.Dataset // see dataset.LoaderConfig
 	Crop         bool             // see dataset.LoaderConfig
 	// Waiting is told after every step which share of the time so far went into waiting for pictures; may be nil.
@@ -75,7 +74,7 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 	spec := t.Spec()
 	loader, err := dataset.NewLoader(id, outliers, dataset.LoaderConfig{
 		Batch: spec.Batch - cfg.Inliers, OutlierBatch: spec.Outliers + cfg.Inliers, Epochs: cfg.Epochs, FirstStep: int(t.Steps()),
-		Seed: cfg.Seed, Augment: cmp.Or(cfg.Augment, dataset.Standard()), Also: cfg.Also, Crop: cfg.Crop,
+		Seed: cfg.Seed, Augment: cfg.Augment, Also: cfg.Also, Crop: cfg.Crop,
 	})
 	if err != nil {
 		return nil, err

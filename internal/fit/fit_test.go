@@ -54,7 +54,7 @@ func newTrainer(t *testing.T, width, outliers int) *train.Trainer {
 	return tr
 }
 
-func config(path string) Config { return Config{Epochs: epochs, Peak: 0.02, Seed: 5, Checkpoint: path} }
+func config(path string) Config { return Config{Epochs: epochs, Peak: 0.02, Seed: 5, Checkpoint: path, Augment: dataset.Standard()} }
 
 // killedAt trains until the given step and then loses its context, as a process that is stopped.
 func killedAt(t *testing.T, step int64, path string, id, outliers *dataset.Dataset) {

@@ -59,7 +59,7 @@ func TrainSpace(ctx context.Context, ds *dataset.Dataset, anchors []Anchor, s Se
 	}
 	defer t.Close()
 	loss, err := fit.Run(ctx, t, training, nil, fit.Config{
-		Epochs: s.Epochs, Peak: s.Rate, Seed: s.Seed, Checkpoint: checkpoint,
+		Epochs: s.Epochs, Peak: s.Rate, Seed: s.Seed, Checkpoint: checkpoint, Augment: dataset.Standard(),
 		Report: func(done, total int64, last fit.Point) {
 			report(done, total, fmt.Sprintf("learning the space, loss %.3f", last.Total))
 		},

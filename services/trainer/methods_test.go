@@ -92,7 +92,7 @@ func TestOptionsChangeTheTraining(t *testing.T) {
 	seen := map[float64]string{}
 	for name, q := range map[string]*trainerv1.DetectorTraining{
 		"none": {Method: "fever"}, "hidden": {Method: "fever", Hidden: 6}, "weight": {Method: "fever", SingularWeight: 0.3},
-		"condition": {Method: "fever", ConditionNumber: true}, "augment": {Method: "fever", Augmentation: &trainerv1.Augmentation{Operations: 2}},
+		"condition": {Method: "fever", ConditionNumber: true}, "no augmentation": {Method: "fever", Augmentation: &trainerv1.Augmentation{}}, "operations": {Method: "fever", Augmentation: &trainerv1.Augmentation{Operations: 2}},
 	} {
 		trained, _ := trainSmall(t, in, q)
 		if other, ok := seen[trained.Loss[0].Total]; ok {
