@@ -65,17 +65,13 @@ func (b bench) run() error {
 			return err
 		}
 		rs = append(rs, of...)
+		record.Stamp(rs)
+		if _, err := record.Write("bench/results", "trainer", rs); err != nil { // after each, since they take minutes
+			return err
+		}
 	}
-	record.Stamp(rs)
-	path, err := record.Write("bench/results", "trainer", rs)
-	if err != nil {
-		return err
-	}
-	if err := record.Table(os.Stdout, rs); err != nil {
-		return err
-	}
-	fmt.Println("\nwritten to", path)
-	return nil
+	fmt.Println("written to bench/results/trainer.json")
+	return record.Table(os.Stdout, rs)
 }
 
 // side is one process that trains one network in one mode.

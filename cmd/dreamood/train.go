@@ -20,17 +20,27 @@ type TrainCmd struct {
 	Method     string `group:"training" field:"training.method" placeholder:"NAME" help:"How: vanilla, dream-ood, oe, extra-class, vos, npos, random-prompt, fever or dream-id (default dream-ood with --set, vanilla without)."`
 	NewVersion bool   `field:"new_version" help:"Make the next version of a detector that there is already (detector@2, …)."`
 
-	Epochs       int32    `group:"training" field:"training.epochs" placeholder:"N" help:"Passes over the ID pictures, 1 to 1000 (default 12)."`
-	Batch        int32    `group:"training" field:"training.batch_size" placeholder:"N" help:"ID pictures per step, 8 to 1024 (default 128)."`
-	OutlierBatch int32    `group:"training" field:"training.outlier_batch_size" placeholder:"N" help:"Outliers per step, 1 to 1024 (default as many as ID pictures)."`
-	LR           float64  `group:"training" name:"lr" field:"training.learning_rate" placeholder:"RATE" help:"Peak learning rate of the one-cycle schedule (default 0.2)."`
-	Width        int32    `group:"training" field:"training.width" placeholder:"N" help:"Width of the ResNet-9 classifier, 8 to 64 in steps of 8 (default 24)."`
-	Beta         *float64 `group:"training" field:"training.beta" placeholder:"X" help:"Weight of the OOD loss, above 0 to 100 (default the method's: 2.5 for dream-ood, vos, npos, random-prompt and fever, 1 for extra-class and dream-id, 0.5 for oe)."`
-	Hidden       int32    `group:"training" field:"training.hidden" placeholder:"N" help:"Hidden units of the head on the energy (default 0, a linear one)."`
-	Singular     float64  `group:"training" field:"training.singular_weight" placeholder:"X" help:"Weight of the singular-value term of fever (default 0.1)."`
-	Condition    bool     `group:"training" field:"training.condition_number" help:"With fever: the condition number instead of 1/smallest singular value."`
-	Seed         uint64   `group:"training" field:"training.seed" placeholder:"N" help:"Seed of everything random (default 1)."`
-	TargetRecall float64  `group:"training" field:"training.target_recall" placeholder:"X" help:"Share of ID that the threshold accepts, above 0 and below 1 (default 0.95)."`
+	Epochs         int32    `group:"training" field:"training.epochs" placeholder:"N" help:"Passes over the ID pictures, 1 to 1000 (default 12)."`
+	Batch          int32    `group:"training" field:"training.batch_size" placeholder:"N" help:"ID pictures per step, 8 to 1024 (default 128)."`
+	OutlierBatch   int32    `group:"training" field:"training.outlier_batch_size" placeholder:"N" help:"Outliers per step, 1 to 1024 (default as many as ID pictures)."`
+	LR             float64  `group:"training" name:"lr" field:"training.learning_rate" placeholder:"RATE" help:"Peak learning rate (default 0.2 for resnet9, 0.1 for others; 0.002 with adamw)."`
+	Width          int32    `group:"training" field:"training.width" placeholder:"N" help:"Width of the network, 8 to 64 in steps of 8 (default 24 for resnet9, 16 for wrn-…, else 64)."`
+	Beta           *float64 `group:"training" field:"training.beta" placeholder:"X" help:"Weight of the OOD loss, above 0 to 100 (default the method's: 2.5 for dream-ood, vos, npos, random-prompt and fever, 1 for extra-class and dream-id, 0.5 for oe)."`
+	Network        string   `group:"training" field:"training.network" placeholder:"NAME" help:"resnet9 (default), resnet18, resnet34, resnet18-imagenet, resnet34-imagenet, wrn-16-2 or wrn-40-2."`
+	Optimizer      string   `group:"training" field:"training.optimizer" placeholder:"NAME" help:"sgd (default) or adamw."`
+	WeightDecay    *float64 `group:"training" field:"training.weight_decay" placeholder:"X" help:"Weight decay, not of biases and batch normalisation (default 5e-4 with sgd, 0.05 with adamw)."`
+	Schedule       string   `group:"training" field:"training.schedule" placeholder:"NAME" help:"Learning rate over the steps: onecycle (default), cosine or constant."`
+	Warmup         *float64 `group:"training" field:"training.warmup" placeholder:"X" help:"Share of the steps in which the learning rate rises, 0 to 0.9 (default 0.25 with onecycle, else 0.05)."`
+	EMA            float64  `group:"training" name:"ema" field:"training.ema" placeholder:"X" help:"Decay of a moving average of the weights, which is then the detector, below 1 (default 0, none)."`
+	LabelSmoothing float64  `group:"training" field:"training.label_smoothing" placeholder:"X" help:"Label smoothing, 0 to below 1 (default 0)."`
+	ClipNorm       float64  `group:"training" field:"training.clip_norm" placeholder:"X" help:"Bound on the norm of all gradients (default 0, none)."`
+	Precision      string   `group:"training" field:"training.precision" placeholder:"NAME" help:"Of the steps: fp32 (default), or bf16 by the OpenVINO provider, faster on CPUs that have it."`
+
+	Hidden       int32   `group:"training" field:"training.hidden" placeholder:"N" help:"Hidden units of the head on the energy (default 0, a linear one)."`
+	Singular     float64 `group:"training" field:"training.singular_weight" placeholder:"X" help:"Weight of the singular-value term of fever (default 0.1)."`
+	Condition    bool    `group:"training" field:"training.condition_number" help:"With fever: the condition number instead of 1/smallest singular value."`
+	Seed         uint64  `group:"training" field:"training.seed" placeholder:"N" help:"Seed of everything random (default 1)."`
+	TargetRecall float64 `group:"training" field:"training.target_recall" placeholder:"X" help:"Share of ID that the threshold accepts, above 0 and below 1 (default 0.95)."`
 
 	OutlierResize string  `group:"pictures" field:"training.outlier_resize" placeholder:"HOW" help:"How outliers come to the size of ID pictures: bicubic, bilinear, nearest, random (bilinear or nearest) or crop (default bicubic)."`
 	CodecShare    float64 `group:"pictures" field:"training.codec_share" placeholder:"X" help:"Share of the ID training pictures that pass through the VAE of the set's diffusion model, so that its blur is no sign of an outlier, 0 to 1 (default 0)."`
@@ -142,6 +152,8 @@ func (c *TrainCmd) ask(ctx context.Context, s *Session, id string, seed uint64, 
 	training := &trainerv1.DetectorTraining{
 		Epochs: c.Epochs, BatchSize: c.Batch, OutlierBatchSize: c.OutlierBatch, LearningRate: c.LR, Width: c.Width,
 		Seed: seed, TargetRecall: c.TargetRecall, Score: c.Score,
+		Network: c.Network, Optimizer: c.Optimizer, WeightDecay: c.WeightDecay, Schedule: c.Schedule, Warmup: c.Warmup, Ema: c.EMA,
+		LabelSmoothing: c.LabelSmoothing, ClipNorm: c.ClipNorm, Precision: c.Precision,
 		Method: c.Method, Hidden: c.Hidden, SingularWeight: c.Singular, ConditionNumber: c.Condition,
 		OutlierResize: c.OutlierResize, CodecShare: c.CodecShare, CodecModel: c.CodecModel, Augmentation: c.Augment.message(),
 	}

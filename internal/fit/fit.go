@@ -16,9 +16,10 @@ import (
 
 // Config of a training.
 type Config struct {
-	Epochs int     // passes over the ID pictures; required
-	Peak   float64 // highest learning rate of the one-cycle schedule; required
-	Seed   uint64  // of order and augmentation
+	Epochs int // passes over the ID pictures; required
+	// Schedule of the learning rate; without a kind, one cycle with a quarter of the steps rising. Its peak is required.
+	Schedule train.Schedule
+	Seed     uint64 // of order and augmentation
 	// Inliers, of the outliers' dataset, are put behind the ID pictures of every step as further labelled rows, so many,
 	// with this weight; the trainer's batch counts them. 0: its pictures are outliers.
 	Inliers      int
@@ -32,7 +33,7 @@ type Config struct {
 	// Every is how often a checkpoint is written; default 10 s.
 	Every time.Duration
 	// Report is called after every step, from the goroutine that trains; may be nil.
-	Report func(done, total int64, last Point)
+	Report func(Progress)
 }
 
 func (c Config) validate() error {
@@ -40,10 +41,7 @@ func (c Config) validate() error {
 	if c.Epochs < 1 {
 		errs = append(errs, fmt.Errorf("epochs: %d; want 1 or more", c.Epochs))
 	}
-	if !(c.Peak > 0) {
-		errs = append(errs, fmt.Errorf("peak learning rate: %g; want more than 0", c.Peak))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Schedule.Validate())...)
 }
 
 // Point is one point of a loss curve: means over the steps since the last point.
@@ -52,6 +50,8 @@ type Point struct {
 	Total float64 `json:"total"`
 	CE    float64 `json:"ce"`
 	OOD   float64 `json:"ood"`
+	// Accuracy on the ID pictures of the steps, 0 to 1; pictures count by their number.
+	Accuracy float64 `json:"accuracy"`
 }
 
 // points bounds the length of a loss curve.
@@ -62,6 +62,9 @@ const points = 200
 func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, cfg Config) ([]Point, error) {
 	if cfg.Every == 0 {
 		cfg.Every = 10 * time.Second
+	}
+	if cfg.Schedule.Kind == "" {
+		cfg.Schedule.Kind, cfg.Schedule.Warmup = "onecycle", 0.25
 	}
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
@@ -86,8 +89,8 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 
 	total := int64(loader.Steps())
 	stride := max(1, total/points)
-	var sum Point
-	var n float64
+	var sum mean
+	speed := speedometer{pictures: spec.Batch + spec.Outliers}
 	var waited, stepped time.Duration
 	saved := time.Now()
 	epoch := epochClock{ctx: ctx, size: int64(loader.StepsPerEpoch())}
@@ -101,7 +104,7 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 		if err != nil {
 			return nil, err
 		}
-		rate := train.OneCycleRate(batch.Step, int(total), train.Cycle{Peak: cfg.Peak, Warmup: 0.25})
+		rate := cfg.Schedule.Rate(batch.Step, int(total))
 		began := time.Now()
 		losses, err := t.Step(ctx, cfg.batch(batch, outliers), rate)
 		if err != nil {
@@ -112,16 +115,16 @@ func Run(ctx context.Context, t *train.Trainer, id, outliers *dataset.Dataset, c
 			cfg.Waiting(waited.Seconds() / stepped.Seconds())
 		}
 		epoch.stepped(t.Steps(), time.Since(began))
-		sum.Total, sum.CE, sum.OOD, n = sum.Total+losses.Total, sum.CE+losses.CE, sum.OOD+losses.OOD, n+1
+		sum.add(losses)
 		if step := t.Steps(); step%stride == 0 || step == total {
-			curve = append(curve, Point{step, sum.Total / n, sum.CE / n, sum.OOD / n})
-			sum, n = Point{}, 0
+			curve = append(curve, sum.point(step))
 		}
+		speed.stepped()
 		if cfg.Report != nil {
-			cfg.Report(t.Steps(), total, Point{t.Steps(), losses.Total, losses.CE, losses.OOD})
+			cfg.Report(Progress{Done: t.Steps(), Total: total, Last: pointOf(t.Steps(), losses), PerSecond: speed.perSecond(), Curve: curve})
 		}
 		// Only between points of the curve, so that its means never span a restart.
-		if n == 0 && time.Since(saved) > cfg.Every {
+		if sum.n == 0 && time.Since(saved) > cfg.Every {
 			if err := keep.save(t, curve); err != nil {
 				return nil, err
 			}

@@ -54,7 +54,9 @@ func newTrainer(t *testing.T, width, outliers int) *train.Trainer {
 	return tr
 }
 
-func config(path string) Config { return Config{Epochs: epochs, Peak: 0.02, Seed: 5, Checkpoint: path, Augment: dataset.Standard()} }
+func config(path string) Config {
+	return Config{Epochs: epochs, Schedule: train.Schedule{Peak: 0.02}, Seed: 5, Checkpoint: path, Augment: dataset.Standard()}
+}
 
 // killedAt trains until the given step and then loses its context, as a process that is stopped.
 func killedAt(t *testing.T, step int64, path string, id, outliers *dataset.Dataset) {
@@ -63,7 +65,8 @@ func killedAt(t *testing.T, step int64, path string, id, outliers *dataset.Datas
 	defer cancel()
 	cfg := config(path)
 	cfg.Every = time.Nanosecond
-	cfg.Report = func(done, _ int64, _ Point) {
+	cfg.Report = func(p Progress) {
+		done := p.Done
 		if done == step {
 			cancel()
 		}
@@ -78,7 +81,8 @@ func TestKilledAndResumedIsAsNeverKilled(t *testing.T) {
 	undisturbed := newTrainer(t, 2, 1)
 	var steps int64
 	cfg := config("")
-	cfg.Report = func(done, total int64, last Point) {
+	cfg.Report = func(p Progress) {
+		done, total, last := p.Done, p.Total, p.Last
 		if steps++; done != steps || total != 420 || last.Step != done || !(last.Total > 0) {
 			t.Fatalf("report %d of %d, %+v, after %d others", done, total, last, steps-1)
 		}
@@ -98,7 +102,10 @@ func TestKilledAndResumedIsAsNeverKilled(t *testing.T) {
 	resumed := newTrainer(t, 2, 1)
 	first := int64(0)
 	cfg = config(path)
-	cfg.Report = func(done, _ int64, _ Point) { first = max(first, 421-done) }
+	cfg.Report = func(p Progress) {
+		done := p.Done
+		first = max(first, 421-done)
+	}
 	got, err := Run(t.Context(), resumed, id, outliers, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +121,10 @@ func TestKilledAndResumedIsAsNeverKilled(t *testing.T) {
 	}
 
 	// The task may be delivered once more before its result is committed: there is nothing left to do then.
-	cfg.Report = func(done, _ int64, _ Point) { t.Errorf("step %d was done again", done) }
+	cfg.Report = func(p Progress) {
+		done := p.Done
+		t.Errorf("step %d was done again", done)
+	}
 	again := newTrainer(t, 2, 1)
 	if got, err = Run(t.Context(), again, id, outliers, cfg); err != nil || !slices.Equal(got, want) || again.Steps() != 420 {
 		t.Errorf("run again from its end: %d points at step %d, %v", len(got), again.Steps(), err)
@@ -227,5 +237,22 @@ func TestWaitingIsAShare(t *testing.T) {
 	}
 	if _, err := Run(t.Context(), newTrainer(t, 2, 0), shades(t, 40, 1), nil, cfg); err != nil || told != 40 {
 		t.Errorf("told %d times of 40 steps, %v", told, err)
+	}
+}
+
+func TestProgressIsSaid(t *testing.T) {
+	p := Progress{Last: Point{Total: 9}}
+	if got := p.String(); got != "loss 9.000, accuracy 0.0 %" {
+		t.Errorf("before the first point: %q", got)
+	}
+	for _, v := range []float64{4, 3, 2, 1, 0.5} {
+		p.Curve = append(p.Curve, Point{Total: v, Accuracy: 0.57})
+	}
+	p.PerSecond = 350.4
+	if got, want := p.String(), "loss 0.500 █▆▄▂▁, accuracy 57.0 %, 350 images/s"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := Sparkline(p.Curve[:1], 16); got != "▁" {
+		t.Errorf("a single point: %q", got)
 	}
 }

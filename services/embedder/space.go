@@ -59,9 +59,9 @@ func TrainSpace(ctx context.Context, ds *dataset.Dataset, anchors []Anchor, s Se
 	}
 	defer t.Close()
 	loss, err := fit.Run(ctx, t, training, nil, fit.Config{
-		Epochs: s.Epochs, Peak: s.Rate, Seed: s.Seed, Checkpoint: checkpoint, Augment: dataset.Standard(),
-		Report: func(done, total int64, last fit.Point) {
-			report(done, total, fmt.Sprintf("learning the space, loss %.3f", last.Total))
+		Epochs: s.Epochs, Schedule: train.Schedule{Peak: s.Rate}, Seed: s.Seed, Checkpoint: checkpoint, Augment: dataset.Standard(),
+		Report: func(p fit.Progress) {
+			report(p.Done, p.Total, "learning the space, "+p.String())
 		},
 	})
 	if err != nil {

@@ -94,6 +94,9 @@ func (s *Service) admit(ctx context.Context, q *trainerv1.TrainDetectorRequest, 
 	} else if fault.ReasonOf(err) != fault.NotFound {
 		return err
 	}
+	if err := settings.available(); err != nil {
+		return err
+	}
 	var imagined []string
 	if q.Set != "" {
 		r, err := s.deps.Generator.GetSet(ctx, &generatorv1.GetSetRequest{Name: q.Set})

@@ -15,12 +15,14 @@ import (
 )
 
 func (s Settings) message() *trainerv1.DetectorTraining {
-	return &trainerv1.DetectorTraining{
+	t := &trainerv1.DetectorTraining{
 		Epochs: int32(s.Epochs), BatchSize: int32(s.Batch), OutlierBatchSize: int32(s.OutlierBatch), LearningRate: s.Rate,
 		Width: int32(s.Width), Beta: s.Beta, Seed: s.Seed, TargetRecall: s.Recall, Score: s.Score,
 		Method: s.Method, Hidden: int32(s.Hidden), SingularWeight: s.SingularWeight, ConditionNumber: s.ConditionNumber,
 		OutlierResize: s.OutlierResize, CodecShare: s.CodecShare, CodecModel: s.CodecModel, Augmentation: augmentationOf(s.Augment),
 	}
+	s.Engine.set(t)
+	return t
 }
 
 func (c Calibrated) message() *trainerv1.DetectorScore {

@@ -37,6 +37,7 @@ type Settings struct {
 	Rate, Beta, Recall                 float64
 	Seed                               uint64
 	Score                              string // that decides
+	Engine
 
 	Method          string
 	Hidden          int     // units of φ; 0 is Linear(1, 2)
@@ -111,17 +112,25 @@ func TrainDetector(ctx context.Context, in Pictures, s Settings, cfg onnx.Config
 			return Trained{}, err
 		}
 	}
+	network, err := train.NewNetwork(s.Network, s.Width)
+	if err != nil {
+		return Trained{}, err
+	}
+	head := m.classifier(len(in.ID.Classes), s)
+	if s.Network != resnet9 {
+		head.Scale = 0 // its features alone are large
+	}
 	mean, std := fit.MeanStd(training)
 	spec := train.Spec{
-		Network: train.ResNet9(s.Width), Height: in.ID.Size, Width: in.ID.Size, Mean: mean, Std: std,
-		Batch: min(s.Batch, training.Len()), Seed: s.Seed, Head: m.classifier(len(in.ID.Classes), s),
+		Network: network, Optimizer: s.optimizer(), EMA: s.EMA, LabelSmoothing: float32(s.LabelSmoothing), Height: in.ID.Size, Width: in.ID.Size, Mean: mean, Std: std,
+		Batch: min(s.Batch, training.Len()), Seed: s.Seed, Head: head,
 	}
 	var waiting float64
 	how := fit.Config{
-		Epochs: s.Epochs, Peak: s.Rate, Seed: s.Seed, Checkpoint: checkpoint, Augment: s.Augment,
-		Also: in.Also, Crop: s.OutlierResize == resizeCrop,
-		Report: func(done, total int64, last fit.Point) {
-			report(done, total, fmt.Sprintf("training, loss %.3f, %.0f %% of the time waiting for pictures", last.Total, 100*waiting))
+		Epochs: s.Epochs, Schedule: train.Schedule{Kind: s.Schedule, Peak: s.Rate, Warmup: s.Warmup}, Seed: s.Seed, Checkpoint: checkpoint,
+		Augment: s.Augment, Also: in.Also, Crop: s.OutlierResize == resizeCrop,
+		Report: func(p fit.Progress) {
+			report(p.Done, p.Total, fmt.Sprintf("training, %s, %.0f %% of the time waiting for pictures", p, 100*waiting))
 		},
 		Waiting: func(share float64) { waiting = share },
 	}
@@ -133,7 +142,7 @@ func TrainDetector(ctx context.Context, in Pictures, s Settings, cfg onnx.Config
 	default:
 		spec.Outliers = s.OutlierBatch
 	}
-	t, err := train.New(spec, cfg)
+	t, err := train.New(spec, s.runs(cfg))
 	if err != nil {
 		return Trained{}, err
 	}

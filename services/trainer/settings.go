@@ -15,11 +15,12 @@ const defaultSingular = 0.1
 // settingsOf fills defaults, those of a training with or without a set of outliers, and reports every setting that is out
 // of bounds.
 func settingsOf(t *trainerv1.DetectorTraining, set string) (Settings, error) {
-	s := Settings{
-		Epochs: cmp.Or(int(t.GetEpochs()), 12), Batch: cmp.Or(int(t.GetBatchSize()), 128), Width: cmp.Or(int(t.GetWidth()), 24),
-		Rate: cmp.Or(t.GetLearningRate(), 0.2), Recall: cmp.Or(t.GetTargetRecall(), 0.95), Seed: cmp.Or(t.GetSeed(), 1),
-	}
 	var c fault.Checks
+	e := engineOf(&c, t)
+	s := Settings{
+		Epochs: cmp.Or(int(t.GetEpochs()), 12), Batch: cmp.Or(int(t.GetBatchSize()), 128), Width: cmp.Or(int(t.GetWidth()), e.width()), Engine: e,
+		Rate: cmp.Or(t.GetLearningRate(), e.rate()), Recall: cmp.Or(t.GetTargetRecall(), 0.95), Seed: cmp.Or(t.GetSeed(), 1),
+	}
 	m, err := methodNamed(t.GetMethod(), set)
 	if err != nil {
 		c.Add("training.method", "%v", err)

@@ -26,7 +26,8 @@ func fieldsOf(err error) []string {
 }
 
 func TestSettingsDefaults(t *testing.T) {
-	want := Settings{Epochs: 12, Batch: 128, OutlierBatch: 128, Width: 24, Rate: 0.2, Recall: 0.95, Seed: 1, Score: "energy", Method: "vanilla", Augment: dataset.Standard()}
+	want := Settings{Epochs: 12, Batch: 128, OutlierBatch: 128, Width: 24, Rate: 0.2, Recall: 0.95, Seed: 1, Score: "energy", Method: "vanilla", Augment: dataset.Standard(),
+		Engine: Engine{Network: "resnet9", Optimizer: "sgd", Schedule: "onecycle", Precision: "fp32", WeightDecay: 5e-4, Warmup: 0.25}}
 	for _, q := range []*trainerv1.DetectorTraining{nil, {}} {
 		if s, err := settingsOf(q, ""); err != nil || s != want {
 			t.Errorf("%v: %+v, %v", q, s, err)
@@ -35,7 +36,9 @@ func TestSettingsDefaults(t *testing.T) {
 	if s, err := settingsOf(&trainerv1.DetectorTraining{BatchSize: 32}, ""); err != nil || s.OutlierBatch != 32 {
 		t.Errorf("the outlier batch beside 32 pictures is %d, %v", s.OutlierBatch, err)
 	}
-	q := &trainerv1.DetectorTraining{Epochs: 3, BatchSize: 8, OutlierBatchSize: 1, LearningRate: 10, Width: 64, Beta: 100, Seed: 9, TargetRecall: 0.5, Score: "knn", Method: "vanilla",
+	decay, warm := 0.0, 0.0
+	q := &trainerv1.DetectorTraining{Network: "wrn-40-2", Optimizer: "adamw", WeightDecay: &decay, Schedule: "cosine", Warmup: &warm, Ema: 0.99,
+		LabelSmoothing: 0.1, ClipNorm: 1, Precision: "bf16", Epochs: 3, BatchSize: 8, OutlierBatchSize: 1, LearningRate: 10, Width: 64, Beta: 100, Seed: 9, TargetRecall: 0.5, Score: "knn", Method: "vanilla",
 		Augmentation: &trainerv1.Augmentation{Cutout: 5, Operations: 2, Magnitude: 7}, CodecShare: 0.5, CodecModel: "m"}
 	if s, err := settingsOf(q, ""); err != nil || !proto.Equal(s.message(), q) {
 		t.Errorf("%v came back as %v, %v", q, s.message(), err)
@@ -52,6 +55,9 @@ func TestSettingsBounds(t *testing.T) {
 			[]string{"epochs", "batch_size", "outlier_batch_size", "width", "learning_rate", "beta", "target_recall"}},
 		{&trainerv1.DetectorTraining{Epochs: 1001, BatchSize: 1025, OutlierBatchSize: 5, Width: 72, LearningRate: 11, Beta: 101, TargetRecall: -0.1},
 			[]string{"epochs", "batch_size", "width", "learning_rate", "beta", "target_recall"}},
+		{&trainerv1.DetectorTraining{Network: "vgg", Optimizer: "lamb", Schedule: "steps", Precision: "fp8", WeightDecay: &nan, Warmup: &nan, Ema: 1,
+			LabelSmoothing: 1, ClipNorm: -1},
+			[]string{"network", "optimizer", "schedule", "precision", "weight_decay", "warmup", "ema", "label_smoothing", "clip_norm"}},
 		{&trainerv1.DetectorTraining{LearningRate: nan, Beta: nan, TargetRecall: nan}, []string{"learning_rate", "beta", "target_recall"}},
 		{&trainerv1.DetectorTraining{LearningRate: math.Inf(1), Beta: math.Inf(1), TargetRecall: math.Inf(1)}, []string{"learning_rate", "beta", "target_recall"}},
 	} {

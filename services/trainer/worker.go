@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/dreamood/dreamood/internal/infer"
 	"github.com/dreamood/dreamood/internal/ood"
 	"github.com/dreamood/dreamood/internal/runs"
+	"github.com/dreamood/dreamood/internal/train"
 	generatorv1 "github.com/dreamood/dreamood/proto/dreamood/generator/v1"
 	trainerv1 "github.com/dreamood/dreamood/proto/dreamood/trainer/v1"
 )
@@ -63,6 +65,9 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 	}
 	trained, err := TrainDetector(ctx, in, settings, s.cfg.ONNX, s.checkpoint(t.Run), about, t.Report)
 	if err != nil {
+		if errors.Is(err, train.ErrDiverged) { // the same steps would diverge again
+			return nil, runs.Drop(err)
+		}
 		return nil, runs.DropIf[*UnfitError](err)
 	}
 	d := &trainerv1.Detector{
@@ -74,7 +79,7 @@ func (s *Service) train(ctx context.Context, t *runs.Task) ([]byte, error) {
 		d.Scores = append(d.Scores, c.message())
 	}
 	for _, p := range trained.Loss {
-		d.Loss = append(d.Loss, &trainerv1.DetectorLoss{Step: p.Step, Total: p.Total, Classification: p.CE, Ood: p.OOD})
+		d.Loss = append(d.Loss, &trainerv1.DetectorLoss{Step: p.Step, Total: p.Total, Classification: p.CE, Ood: p.OOD, Accuracy: p.Accuracy})
 	}
 	model, err := artifact.PutBytes(ctx, s.deps.Blobs, trained.Model)
 	if err != nil {

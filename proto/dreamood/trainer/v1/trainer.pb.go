@@ -34,9 +34,9 @@ type DetectorTraining struct {
 	BatchSize int32 `protobuf:"varint,2,opt,name=batch_size,json=batchSize,proto3" json:"batch_size,omitempty"`
 	// Outliers per step, 1 to 1024; default as many as ID pictures. They are cycled: a small set never shortens an epoch.
 	OutlierBatchSize int32 `protobuf:"varint,3,opt,name=outlier_batch_size,json=outlierBatchSize,proto3" json:"outlier_batch_size,omitempty"`
-	// Peak learning rate of the one-cycle schedule; default 0.2.
+	// Peak learning rate; default 0.2 for resnet9 and 0.1 for others with sgd, 0.002 with adamw.
 	LearningRate float64 `protobuf:"fixed64,4,opt,name=learning_rate,json=learningRate,proto3" json:"learning_rate,omitempty"`
-	// Width of the ResNet-9 classifier, 8 to 64 in steps of 8; default 24.
+	// Width of the network (channels of its first layer), 8 to 64 in steps of 8; default 24 for resnet9, 16 for wrn-…, else 64.
 	Width int32 `protobuf:"varint,5,opt,name=width,proto3" json:"width,omitempty"`
 	// β, weight of L_ood, above 0 to 100; the default is the method's: 2.5 (dream-ood, random-prompt, vos, npos, fever), 1
 	// (extra-class; dream-id, where it is the weight of an inlier), 0.5 (oe).
@@ -66,7 +66,26 @@ type DetectorTraining struct {
 	// Diffusion model whose VAE that is; default the set's.
 	CodecModel string `protobuf:"bytes,17,opt,name=codec_model,json=codecModel,proto3" json:"codec_model,omitempty"`
 	// How pictures are varied; default crop with padding 4, and mirroring.
-	Augmentation  *Augmentation `protobuf:"bytes,18,opt,name=augmentation,proto3" json:"augmentation,omitempty"`
+	Augmentation *Augmentation `protobuf:"bytes,18,opt,name=augmentation,proto3" json:"augmentation,omitempty"`
+	// resnet9 (default), resnet18, resnet34, resnet18-imagenet, resnet34-imagenet, wrn-16-2 or wrn-40-2.
+	Network string `protobuf:"bytes,30,opt,name=network,proto3" json:"network,omitempty"`
+	// sgd (Nesterov momentum 0.9; default) or adamw.
+	Optimizer string `protobuf:"bytes,31,opt,name=optimizer,proto3" json:"optimizer,omitempty"`
+	// Weight decay, not of biases and batch normalisation, 0 to 1; default 5e-4 with sgd, 0.05 with adamw.
+	WeightDecay *float64 `protobuf:"fixed64,32,opt,name=weight_decay,json=weightDecay,proto3,oneof" json:"weight_decay,omitempty"`
+	// onecycle (default), cosine or constant.
+	Schedule string `protobuf:"bytes,33,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	// Share of the steps in which the rate rises, 0 to 0.9; default 0.25 with onecycle (above 0), 0.05 with the others.
+	Warmup *float64 `protobuf:"fixed64,34,opt,name=warmup,proto3,oneof" json:"warmup,omitempty"`
+	// Decay of a moving average of the weights, which is then the detector, 0 to below 1; default 0, none.
+	Ema float64 `protobuf:"fixed64,35,opt,name=ema,proto3" json:"ema,omitempty"`
+	// Label smoothing, 0 to below 1; default 0.
+	LabelSmoothing float64 `protobuf:"fixed64,36,opt,name=label_smoothing,json=labelSmoothing,proto3" json:"label_smoothing,omitempty"`
+	// Bound on the norm of all gradients, 0 to 1000; default 0, none.
+	ClipNorm float64 `protobuf:"fixed64,37,opt,name=clip_norm,json=clipNorm,proto3" json:"clip_norm,omitempty"`
+	// Precision of the training steps: fp32 (default), or bf16, by the OpenVINO provider: faster on CPUs with AVX512-BF16 or
+	// AMX; weights, updates and everything after the training stay in float32.
+	Precision     string `protobuf:"bytes,38,opt,name=precision,proto3" json:"precision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -218,6 +237,69 @@ func (x *DetectorTraining) GetAugmentation() *Augmentation {
 		return x.Augmentation
 	}
 	return nil
+}
+
+func (x *DetectorTraining) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *DetectorTraining) GetOptimizer() string {
+	if x != nil {
+		return x.Optimizer
+	}
+	return ""
+}
+
+func (x *DetectorTraining) GetWeightDecay() float64 {
+	if x != nil && x.WeightDecay != nil {
+		return *x.WeightDecay
+	}
+	return 0
+}
+
+func (x *DetectorTraining) GetSchedule() string {
+	if x != nil {
+		return x.Schedule
+	}
+	return ""
+}
+
+func (x *DetectorTraining) GetWarmup() float64 {
+	if x != nil && x.Warmup != nil {
+		return *x.Warmup
+	}
+	return 0
+}
+
+func (x *DetectorTraining) GetEma() float64 {
+	if x != nil {
+		return x.Ema
+	}
+	return 0
+}
+
+func (x *DetectorTraining) GetLabelSmoothing() float64 {
+	if x != nil {
+		return x.LabelSmoothing
+	}
+	return 0
+}
+
+func (x *DetectorTraining) GetClipNorm() float64 {
+	if x != nil {
+		return x.ClipNorm
+	}
+	return 0
+}
+
+func (x *DetectorTraining) GetPrecision() string {
+	if x != nil {
+		return x.Precision
+	}
+	return ""
 }
 
 // Augmentation varies training pictures, ID and outliers alike; what is not set is off.
@@ -1112,7 +1194,9 @@ type DetectorLoss struct {
 	// L_CE on ID pictures.
 	Classification float64 `protobuf:"fixed64,3,opt,name=classification,proto3" json:"classification,omitempty"`
 	// L_ood; 0 for a plain classifier.
-	Ood           float64 `protobuf:"fixed64,4,opt,name=ood,proto3" json:"ood,omitempty"`
+	Ood float64 `protobuf:"fixed64,4,opt,name=ood,proto3" json:"ood,omitempty"`
+	// Share of the ID pictures of the steps whose likeliest class is theirs, 0 to 1.
+	Accuracy      float64 `protobuf:"fixed64,9,opt,name=accuracy,proto3" json:"accuracy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1171,6 +1255,13 @@ func (x *DetectorLoss) GetClassification() float64 {
 func (x *DetectorLoss) GetOod() float64 {
 	if x != nil {
 		return x.Ood
+	}
+	return 0
+}
+
+func (x *DetectorLoss) GetAccuracy() float64 {
+	if x != nil {
+		return x.Accuracy
 	}
 	return 0
 }
@@ -2816,7 +2907,7 @@ var File_dreamood_trainer_v1_trainer_proto protoreflect.FileDescriptor
 
 const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\n" +
-	"!dreamood/trainer/v1/trainer.proto\x12\x13dreamood.trainer.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x04\n" +
+	"!dreamood/trainer/v1/trainer.proto\x12\x13dreamood.trainer.v1\x1a\x19dreamood/run/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x06\n" +
 	"\x10DetectorTraining\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\x05R\x06epochs\x12\x1d\n" +
 	"\n" +
@@ -2838,7 +2929,18 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"codecShare\x12\x1f\n" +
 	"\vcodec_model\x18\x11 \x01(\tR\n" +
 	"codecModel\x12E\n" +
-	"\faugmentation\x18\x12 \x01(\v2!.dreamood.trainer.v1.AugmentationR\faugmentation\"\x8a\x01\n" +
+	"\faugmentation\x18\x12 \x01(\v2!.dreamood.trainer.v1.AugmentationR\faugmentation\x12\x18\n" +
+	"\anetwork\x18\x1e \x01(\tR\anetwork\x12\x1c\n" +
+	"\toptimizer\x18\x1f \x01(\tR\toptimizer\x12&\n" +
+	"\fweight_decay\x18  \x01(\x01H\x00R\vweightDecay\x88\x01\x01\x12\x1a\n" +
+	"\bschedule\x18! \x01(\tR\bschedule\x12\x1b\n" +
+	"\x06warmup\x18\" \x01(\x01H\x01R\x06warmup\x88\x01\x01\x12\x10\n" +
+	"\x03ema\x18# \x01(\x01R\x03ema\x12'\n" +
+	"\x0flabel_smoothing\x18$ \x01(\x01R\x0elabelSmoothing\x12\x1b\n" +
+	"\tclip_norm\x18% \x01(\x01R\bclipNorm\x12\x1c\n" +
+	"\tprecision\x18& \x01(\tR\tprecisionB\x0f\n" +
+	"\r_weight_decayB\t\n" +
+	"\a_warmup\"\x8a\x01\n" +
 	"\fAugmentation\x12\x10\n" +
 	"\x03pad\x18\x01 \x01(\x05R\x03pad\x12\x12\n" +
 	"\x04flip\x18\x02 \x01(\bR\x04flip\x12\x16\n" +
@@ -2922,12 +3024,13 @@ const file_dreamood_trainer_v1_trainer_proto_rawDesc = "" +
 	"\bexpected\x18\x04 \x01(\x01R\bexpected\x12\x10\n" +
 	"\x03psi\x18\x05 \x01(\x01R\x03psi\x12\x0e\n" +
 	"\x02ks\x18\x06 \x01(\x01R\x02ks\x12\x17\n" +
-	"\ap_value\x18\a \x01(\x01R\x06pValue\"r\n" +
+	"\ap_value\x18\a \x01(\x01R\x06pValue\"\x8e\x01\n" +
 	"\fDetectorLoss\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x01R\x05total\x12&\n" +
 	"\x0eclassification\x18\x03 \x01(\x01R\x0eclassification\x12\x10\n" +
-	"\x03ood\x18\x04 \x01(\x01R\x03ood\"\xa0\x03\n" +
+	"\x03ood\x18\x04 \x01(\x01R\x03ood\x12\x1a\n" +
+	"\baccuracy\x18\t \x01(\x01R\baccuracy\"\xa0\x03\n" +
 	"\n" +
 	"Evaluation\x12\x1f\n" +
 	"\vid_accuracy\x18\x01 \x01(\x01R\n" +
@@ -3178,6 +3281,7 @@ func file_dreamood_trainer_v1_trainer_proto_init() {
 	if File_dreamood_trainer_v1_trainer_proto != nil {
 		return
 	}
+	file_dreamood_trainer_v1_trainer_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
