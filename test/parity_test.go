@@ -23,8 +23,8 @@ type parityPicture struct {
 	File        string  `json:"file"`    // in the archive
 	Class       string  `json:"class"`
 	Probability float32 `json:"probability"` // of the class
-	Score       float32 `json:"score"` // the one that decides
-	Out         bool    `json:"out"`   // of distribution
+	Score       float32 `json:"score"`       // the one that decides
+	Out         bool    `json:"out"`         // of distribution
 	// Scores are all scores of the detector by name, of one pass with the decision.
 	Scores map[string]float32 `json:"scores"`
 }

@@ -203,9 +203,12 @@ func TestRefusals(t *testing.T) {
 			return true
 		}), "asked for bytes from 0", nil, 0},
 		"signature ran out": {storage(status(403, "X", "y")), "given up after 3 attempts", nil, 0},
-		"loop":              {func(w http.ResponseWriter, r *http.Request) bool { http.Redirect(w, r, r.URL.Path, 307); return true }, "redirections", nil, 6},
-		"no checksum":       {func(w http.ResponseWriter, r *http.Request) bool { w.WriteHeader(200); return true }, "gives no checksum", nil, 1},
-		"another commit":    {status(200, "X-Repo-Commit", strings.Repeat("f", 40)), "does not keep to the revision", nil, 1},
+		"loop": {func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+			return true
+		}, "redirections", nil, 6},
+		"no checksum":    {func(w http.ResponseWriter, r *http.Request) bool { w.WriteHeader(200); return true }, "gives no checksum", nil, 1},
+		"another commit": {status(200, "X-Repo-Commit", strings.Repeat("f", 40)), "does not keep to the revision", nil, 1},
 		"file scheme": {func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodHead {
 				return false

@@ -240,32 +240,6 @@ func (w *world) eventually(what string, f func(context.Context) error) {
 	}
 }
 
-// keep restarts a process that dies, until stop; it reports how often that was.
-func (w *world) keep(role string) (stop func() (deaths int)) {
-	w.t.Helper()
-	ctx, cancel := context.WithCancel(w.t.Context())
-	var group sync.WaitGroup
-	deaths := 0
-	p := w.start(role)
-	group.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				p.kill()
-				return
-			case <-p.ended:
-				deaths++
-				p = w.start(role)
-			}
-		}
-	})
-	return sync.OnceValue(func() int {
-		cancel()
-		group.Wait()
-		return deaths
-	})
-}
-
 // finish waits until the client has seen every run end. A client that was killed must have been started again.
 func (w *world) finish(client *process) {
 	w.t.Helper()
