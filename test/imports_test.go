@@ -29,7 +29,7 @@ var translating = map[string][]string{
 	"embedder":  {"bank.go"},
 	"sampler":   {"bank.go", "source.go", "sets.go", "shard.go"},
 	"generator": {"hand.go", "init.go", "job.go", "live.go", "shard.go", "record.go", "judge.go", "gate_settings.go", "reconstruct.go", "select.go", "assemble.go", "estimate.go"},
-	"trainer":   {"augmentation.go", "outliers.go", "convert.go", "versions.go", "methods.go", "method_randomprompt.go", "method_vos.go", "codec.go"},
+	"trainer":   {"augmentation.go", "settings_engine.go", "outliers.go", "convert.go", "versions.go", "methods.go", "method_randomprompt.go", "method_vos.go", "codec.go"},
 }
 
 // carriers are what the science must not import.
