@@ -112,9 +112,12 @@ func recordedBatch(s Spec, step int) Batch {
 // median and 1.7e-5 at most in PyTorch's float32, by 2e-6 to 5e-6 and 5.2e-5 in
 // this engine; all together by 1.2e-6 and 3.1e-6, and by 1.2e-6 and 2.6e-6.
 //
-// Deep networks and AdamW, which divides small gradients by their size, magnify
-// rounding; what PyTorch's own float32 is off by in the same training is
-// recorded beside, and 4 times that is allowed where it is more.
+// Three trainings magnify rounding: the two deep ones, and clipped AdamW, which
+// divides small gradients by their size. What PyTorch's own float32 is off by in
+// the same training is recorded beside, and these three are allowed 4 times that.
+// ResNet-34 is compared in its gradients and its first loss alone: after three
+// steps PyTorch's float32 is off by 1e-2 in a parameter, so that a comparison
+// would say nothing.
 func TestNetworks(t *testing.T) {
 	recorded := load(t, "testdata/networks.safetensors")
 	for name, spec := range settings() {
@@ -128,19 +131,31 @@ func TestNetworks(t *testing.T) {
 				return v.Data
 			}
 			rough := want("float32", "")
-			limit := func(fixed float64, own float32) float64 { return max(fixed, 4*float64(own)) }
+			limit := func(fixed float64, own float32) float64 {
+				if name == "resnet34" || name == "imagenet" || name == "adamw_clipped" {
+					return max(fixed, 4*float64(own))
+				}
+				return fixed
+			}
+			steps := 3
+			if name == "resnet34" {
+				steps = 1
+			}
 			checkGradients(t, spec, limit(2e-6, rough[0]), limit(1e-5, rough[1]), want)
 			tr := newTrainer(t, spec)
 			fill(tr)
-			for step := range 3 {
+			for step := range steps {
 				l, err := tr.Step(context.Background(), recordedBatch(spec, step), 0.01)
 				if err != nil {
 					t.Fatal(err)
 				}
 				got := []float32{float32(l.Total), float32(l.CE), float32(l.OOD), float32(l.GradNorm), float32(l.Penalty)}
-				if e := relative(got, want("losses", fmt.Sprint(step))); e > limit(2e-6, rough[2]) {
+				if e := relative(got, want("losses", fmt.Sprint(step))); e > lossLimit(step, limit(2e-6, rough[2])) {
 					t.Errorf("losses of step %d: relative error %.2g: %v, want %v", step, e, got, want("losses", fmt.Sprint(step)))
 				}
+			}
+			if steps < 3 {
+				return
 			}
 			worst := 0.0
 			for key, v := range tr.State() {
@@ -152,6 +167,14 @@ func TestNetworks(t *testing.T) {
 			checkExport(t, tr, limit(1e-5, rough[4]), want)
 		})
 	}
+}
+
+// lossLimit of the first step, before any update, is never more than 2e-6.
+func lossLimit(step int, later float64) float64 {
+	if step == 0 {
+		return 2e-6
+	}
+	return later
 }
 
 // checkGradients takes one step without weight decay and clipping: after it, the
