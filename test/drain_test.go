@@ -25,7 +25,7 @@ import (
 )
 
 // drainSteps make a batch last some seconds.
-const drainSteps = 8
+const drainSteps = 40
 
 // TestDrain asks a process to stop in the middle of a shard: it says that it is not ready while it still answers, gives
 // the shard back without counting an attempt, and ends well; the next process goes on from the checkpoint, and the
