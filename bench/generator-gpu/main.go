@@ -106,7 +106,7 @@ func (s settings) measure(ctx context.Context, batch int, flops float64, p *peer
 		if err != nil {
 			fmt.Printf("batch %2d  peer: %v\n", batch, err)
 		} else {
-			theirs = float64(batch) / median(seconds)
+			theirs = float64(batch) / record.Median(seconds)
 			fmt.Printf("batch %2d  %-28s %8.3f pictures/s\n", batch, "PyTorch", theirs)
 		}
 	}
@@ -165,12 +165,7 @@ func (s settings) ours(ctx context.Context, batch int, loop bool) (float64, erro
 			seconds = append(seconds, time.Since(began).Seconds())
 		}
 	}
-	return float64(batch) / median(seconds), nil
-}
-
-func median(values []float64) float64 {
-	v := slices.Sorted(slices.Values(values))
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+	return float64(batch) / record.Median(seconds), nil
 }
 
 func readFlops(path string) (float64, error) {
