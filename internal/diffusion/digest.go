@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -30,23 +29,12 @@ func Digest(dir string) (string, error) {
 // these lines, as `sha256sum` would print it with single spaces. That of a part
 // is of the lines of its folder.
 func digest(dir string) (d digests, err error) {
-	names, err := present(dir, optionalFiles)
+	names, err := filesOf(dir, optionalFiles)
 	if err != nil {
 		return d, fmt.Errorf("digest of model: %w", err)
 	}
-	names = append(names, requiredFiles...)
-	for _, name := range requiredFiles {
-		if strings.HasSuffix(name, ".onnx") {
-			external, err := ExternalData(dir, name)
-			if err != nil {
-				return d, fmt.Errorf("digest of model: %w", err)
-			}
-			names = append(names, external...)
-		}
-	}
-	slices.Sort(names)
 	all, parts := sha256.New(), map[string]hash.Hash{}
-	for _, name := range slices.Compact(names) {
+	for _, name := range names {
 		sum, err := hashFile(filepath.Join(dir, filepath.FromSlash(name)))
 		if err != nil {
 			return d, fmt.Errorf("digest of model: %w", err)

@@ -231,6 +231,34 @@ func sampleLatents(parameters, noise []float32, n int) []float32 {
 	return out
 }
 
+// latentsOf encodes the pictures of a batch, the first of which is item first of
+// all, to latents [B, C, h, w] as the U-Net has them.
+func (p *Pipeline) latentsOf(ctx context.Context, e *encoder, batch []Item, first int, noise []float32) ([]float32, error) {
+	height, width, err := p.PictureSize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pictures := make([][]uint8, len(batch))
+	for i, item := range batch {
+		if pictures[i] = item.Init; len(item.Init) != 3*height*width {
+			return nil, fmt.Errorf("item %d: its picture has %d bytes, want %d of RGB for %d×%d pixels", first+i, len(item.Init), 3*height*width, width, height)
+		}
+	}
+	latents, err := e.encode(ctx, pictures, height, width, noise, p.batchShape(len(batch)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", e.path, err)
+	}
+	for i, x := range latents {
+		latents[i] = float32((float64(x) - p.vae.shift) * p.vae.scaling)
+	}
+	return latents, nil
+}
+
+// batchShape is [n, C, h, w].
+func (p *Pipeline) batchShape(n int) []int64 {
+	return []int64{int64(n), int64(p.unet.channels), int64(p.unet.height), int64(p.unet.width)}
+}
+
 // EncodePurpose is the purpose of the streams of noise with which the latents
 // of given pictures are drawn from what the encoder says of them.
 const EncodePurpose = "diffusion.encode"
@@ -242,34 +270,24 @@ func (p *Pipeline) givenLatents(ctx context.Context, items []Item, plan Schedule
 	if err != nil {
 		return nil, err
 	}
-	height, width, err := p.PictureSize(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var pictures [][]uint8
 	var drawn []float32
-	for i, item := range items {
-		if len(item.Init) != 3*height*width {
-			return nil, fmt.Errorf("item %d: its picture has %d bytes, want %d of RGB for %d×%d pixels", i, len(item.Init), 3*height*width, width, height)
-		}
+	for _, item := range items {
 		key := item.Key
 		key.Purpose = EncodePurpose
 		noise, err := p.draw(key)
 		if err != nil {
 			return nil, err
 		}
-		pictures, drawn = append(pictures, item.Init), append(drawn, noise...)
+		drawn = append(drawn, noise...)
 	}
-	shape := []int64{int64(len(items)), int64(p.unet.channels), int64(p.unet.height), int64(p.unet.width)}
-	latents, err := e.encode(ctx, pictures, height, width, drawn, shape)
+	latents, err := p.latentsOf(ctx, e, items, 0, drawn)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", e.path, err)
+		return nil, err
 	}
-	for i, x := range latents {
+	for _, x := range latents {
 		if x != x {
 			return nil, errors.New(e.path + ": latents have numbers that are not finite")
 		}
-		latents[i] = float32((float64(x) - p.vae.shift) * p.vae.scaling)
 	}
 	size := p.latentSize()
 	for i, item := range items {

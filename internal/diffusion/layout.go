@@ -61,7 +61,12 @@ func Wanted() map[string]bool {
 // Files returns the files that are read of the model in dir, sorted, with the
 // external data of its graphs: slash-separated, relative to dir.
 func Files(dir string) ([]string, error) {
-	names, err := present(dir, slices.Concat(optionalFiles, encoderFiles))
+	return filesOf(dir, slices.Concat(optionalFiles, encoderFiles))
+}
+
+// filesOf is Files with these of the optional ones.
+func filesOf(dir string, optional []string) ([]string, error) {
+	names, err := present(dir, optional)
 	if err != nil {
 		return nil, err
 	}
@@ -195,21 +200,29 @@ func vetTextEncoder(dir string) error {
 
 // Inside refuses a file of the folder that is none, or a link out of it.
 func Inside(dir, name string) error {
-	path := filepath.Join(dir, filepath.FromSlash(name))
 	root, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return err
 	}
+	_, err = StatInside(root, filepath.Join(dir, filepath.FromSlash(name)))
+	return err
+}
+
+// StatInside looks at a regular file of a model. Links are followed as long as they stay in root, which has none itself.
+func StatInside(root, path string) (fs.FileInfo, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if rel, err := filepath.Rel(root, real); err != nil || !filepath.IsLocal(rel) {
-		return fmt.Errorf("%s links to %s, out of the model's folder: put the file itself there", path, real)
+		return nil, fmt.Errorf("%s links to %s, out of the model's folder: put the file itself there", path, real)
 	}
 	stat, err := os.Stat(real)
-	if err == nil && !stat.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	if !stat.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	return stat, nil
 }

@@ -53,7 +53,7 @@ func (p *Pipeline) preview(ctx context.Context, opts Options, done, total int, l
 	}
 	images := make([]Image, n)
 	if method == PreviewDecoder {
-		shape := []int64{int64(n), int64(p.unet.channels), int64(p.unet.height), int64(p.unet.width)}
+		shape := p.batchShape(n)
 		var err error
 		if images, err = p.vae.decode(ctx, latents, shape); err != nil {
 			return fmt.Errorf("preview: %w", err)

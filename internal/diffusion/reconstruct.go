@@ -25,27 +25,13 @@ func (p *Pipeline) reconstruct(ctx context.Context, items []Item) ([]Image, erro
 	if err != nil {
 		return nil, err
 	}
-	height, width, err := p.PictureSize(ctx)
-	if err != nil {
-		return nil, err
-	}
 	images := make([]Image, 0, len(items))
 	for batch := range slices.Chunk(items, p.batch) {
-		pictures := make([][]uint8, len(batch))
-		for i, item := range batch {
-			if pictures[i] = item.Init; len(item.Init) != 3*height*width {
-				return nil, fmt.Errorf("item %d: its picture has %d bytes, want %d of RGB for %d×%d pixels", len(images)+i, len(item.Init), 3*height*width, width, height)
-			}
-		}
-		shape := []int64{int64(len(batch)), int64(p.unet.channels), int64(p.unet.height), int64(p.unet.width)}
-		latents, err := e.encode(ctx, pictures, height, width, make([]float32, len(batch)*p.latentSize()), shape)
+		latents, err := p.latentsOf(ctx, e, batch, len(images), make([]float32, len(batch)*p.latentSize()))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", e.path, err)
+			return nil, err
 		}
-		for i, x := range latents {
-			latents[i] = float32((float64(x) - p.vae.shift) * p.vae.scaling)
-		}
-		done, err := p.vae.decode(ctx, latents, shape)
+		done, err := p.vae.decode(ctx, latents, p.batchShape(len(batch)))
 		if err != nil {
 			return nil, err
 		}

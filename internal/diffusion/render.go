@@ -36,7 +36,7 @@ func (p *Pipeline) renderBatch(ctx context.Context, items []Item, opts Options, 
 	}
 	denoised(calls.count, calls.busy)
 	size := p.latentSize()
-	shape := []int64{int64(n), int64(p.unet.channels), int64(p.unet.height), int64(p.unet.width)}
+	shape := p.batchShape(n)
 	decoded := stage.Begin(ctx, "vae")
 	images, err := p.vae.decode(ctx, latents[:n*size], shape)
 	if err == nil {

@@ -103,23 +103,12 @@ func survey(folder string) (names []string, total int64, err error) {
 		return nil, 0, err
 	}
 	look := func(name string, required bool) error {
-		path := filepath.Join(folder, filepath.FromSlash(name))
-		real, err := filepath.EvalSymlinks(path)
+		stat, err := diffusion.StatInside(root, filepath.Join(folder, filepath.FromSlash(name)))
 		if errors.Is(err, fs.ErrNotExist) && !required {
 			return nil
 		}
 		if err != nil {
 			return err
-		}
-		if rel, err := filepath.Rel(root, real); err != nil || !filepath.IsLocal(rel) {
-			return fmt.Errorf("%s links to %s, out of the model's folder: put the file itself there", path, real)
-		}
-		stat, err := os.Stat(real)
-		if err != nil {
-			return err
-		}
-		if !stat.Mode().IsRegular() {
-			return fmt.Errorf("%s is not a regular file", path)
 		}
 		names, total = append(names, name), total+stat.Size()
 		return nil

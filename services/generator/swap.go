@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dreamood/dreamood/internal/diffusion"
@@ -237,8 +240,16 @@ func (m *models) status(name string) status {
 	return s
 }
 
-// parts are the folders of a model whose files it depends on.
-var parts = []string{"scheduler", "text_encoder", "tokenizer", "unet", "vae_decoder", "vae_encoder"}
+// parts are the folders of a model whose files it depends on, sorted.
+var parts = func() []string {
+	folders := map[string]bool{}
+	for name := range diffusion.Wanted() {
+		if part, _, inFolder := strings.Cut(name, "/"); inFolder {
+			folders[part] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(folders))
+}()
 
 // stampOf changes when the files of a model do: the folder that its name leads to, and name, size, time and number of
 // each file.
