@@ -24,12 +24,12 @@ func TestSummaryAddsUp(t *testing.T) {
 		t.Errorf("ID: %+v; 90 %% are right at a confidence of 0.9", s.ID)
 	}
 	for k, set := range m.OOD {
-		want, err := score.Evaluate(widen(m.ID.Scores["energy"]), widen(set.Scores["energy"]))
+		want, err := score.Evaluate(score.Widen(m.ID.Scores["energy"]), score.Widen(set.Scores["energy"]))
 		if err != nil || s.OOD[k].Metrics != want || s.OOD[k].ByScore["energy"] != want {
 			t.Errorf("%s: %+v, want %+v, %v", set.Name, s.OOD[k].Metrics, want, err)
 		}
 		// An independent bootstrap of the same size: the ends of both are noisy by a few tenths of their width.
-		ref, err := score.Bootstrap(widen(m.ID.Scores["energy"]), widen(set.Scores["energy"]), Resamples, Level, 9)
+		ref, err := score.Bootstrap(score.Widen(m.ID.Scores["energy"]), score.Widen(set.Scores["energy"]), Resamples, Level, 9)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -82,12 +82,12 @@ func (m *Measured) Summarise(ctx context.Context) (Summary, error) {
 	for k, set := range m.OOD {
 		r := OODResult{Name: set.Name, Group: set.Group, Metrics: figures.samples[k].Metrics(), ByScore: map[string]score.Metrics{},
 			Accepted: accepted(set, m.Detector)}
-		id, ood := widen(m.ID.Scores[m.Detector.Score]), widen(set.Scores[m.Detector.Score])
+		id, ood := score.Widen(m.ID.Scores[m.Detector.Score]), score.Widen(set.Scores[m.Detector.Score])
 		if r.ROC, err = score.ROC(id, ood, rocPoints); err != nil {
 			return s, fmt.Errorf("OOD set %s: %w", set.Name, err)
 		}
 		for _, name := range m.Detector.Scores {
-			if r.ByScore[name], err = score.Evaluate(widen(m.ID.Scores[name]), widen(set.Scores[name])); err != nil {
+			if r.ByScore[name], err = score.Evaluate(score.Widen(m.ID.Scores[name]), score.Widen(set.Scores[name])); err != nil {
 				return s, fmt.Errorf("OOD set %s, score %s: %w", set.Name, name, err)
 			}
 		}
@@ -218,7 +218,7 @@ type figures struct {
 func newFigures(m *Measured) (*figures, error) {
 	f := &figures{m: m}
 	for _, set := range m.OOD {
-		sample, err := score.NewSample(widen(m.ID.Scores[m.Detector.Score]), widen(set.Scores[m.Detector.Score]))
+		sample, err := score.NewSample(score.Widen(m.ID.Scores[m.Detector.Score]), score.Widen(set.Scores[m.Detector.Score]))
 		if err != nil {
 			return nil, fmt.Errorf("OOD set %s: %w", set.Name, err)
 		}
@@ -269,12 +269,4 @@ func share(right []bool, counts []int32) float64 {
 		}
 	}
 	return float64(n) / float64(all)
-}
-
-func widen(v []float32) []float64 {
-	out := make([]float64, len(v))
-	for i, x := range v {
-		out[i] = float64(x)
-	}
-	return out
 }

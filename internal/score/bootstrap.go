@@ -45,9 +45,7 @@ func Bootstrap(id, ood []float64, resamples int, level float64, seed uint64) (In
 	}
 	var out Intervals
 	for i, interval := range []*Interval{&out.AUROC, &out.AUPRIn, &out.AUPROut, &out.FPR95IDPositive, &out.FPR95OODPositive} {
-		slices.Sort(values[i])
-		tail := (1 - level) / 2
-		*interval = Interval{quantile(values[i], tail), quantile(values[i], 1-tail)}
+		*interval = Middle(values[i], level)
 	}
 	return out, nil
 }
@@ -69,14 +67,12 @@ func (t table) resampled(owners [2][]int, key philox.Key) table {
 	}
 	for side, own := range owners {
 		key.Step = uint32(side)
-		words := make([]uint32, len(own))
-		philox.Uint32s(words, key)
-		for _, w := range words {
-			x := &out[own[uint64(w)*uint64(len(own))>>32]]
+		for i, n := range Draws(len(own), key) {
+			x := &out[own[i]]
 			if side == 0 {
-				x.id++
+				x.id += int(n)
 			} else {
-				x.ood++
+				x.ood += int(n)
 			}
 		}
 	}

@@ -27,3 +27,12 @@ func Energy(logits []float32, temperature float64) float64 {
 	}
 	return top + temperature*math.Log(sum)
 }
+
+// Widen turns scores as models give them into those that metrics take.
+func Widen(v []float32) []float64 {
+	out := make([]float64, len(v))
+	for i, x := range v {
+		out[i] = float64(x)
+	}
+	return out
+}

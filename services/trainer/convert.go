@@ -43,7 +43,7 @@ func referenceOf(d *trainerv1.Detector) reference {
 		if s.Name != d.Score || len(s.Quantiles) < 3 {
 			continue
 		}
-		r.edges, r.expected = widen(s.Quantiles[1:len(s.Quantiles)-1]), s.Refused
+		r.edges, r.expected = score.Widen(s.Quantiles[1:len(s.Quantiles)-1]), s.Refused
 		for _, n := range s.Bins {
 			r.bins = append(r.bins, int(n))
 		}

@@ -190,7 +190,7 @@ func addScores(ctx context.Context, bare []byte, training, held *dataset.Dataset
 	out := Trained{Unfit: fitted.Unfit}
 	said := map[string]string{"dreamood.score": s.Score}
 	for _, name := range fitted.Scores {
-		c, err := calibrate(name, widen(values[name]), s.Recall)
+		c, err := calibrate(name, score.Widen(values[name]), s.Recall)
 		if err != nil {
 			return Trained{}, err
 		}
@@ -236,12 +236,4 @@ func (t Trained) threshold(name string) float64 {
 		}
 	}
 	return math.NaN()
-}
-
-func widen(v []float32) []float64 {
-	out := make([]float64, len(v))
-	for i, x := range v {
-		out[i] = float64(x)
-	}
-	return out
 }

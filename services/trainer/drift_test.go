@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dreamood/dreamood/internal/philox"
+	"github.com/dreamood/dreamood/internal/score"
 )
 
 func normal(n int, seed uint64, by float32) []float32 {
@@ -19,7 +20,7 @@ func normal(n int, seed uint64, by float32) []float32 {
 
 func calibrated(t *testing.T) (reference, float64) {
 	t.Helper()
-	c, err := calibrate("energy", widen(normal(1000, 1, 0)), 0.95)
+	c, err := calibrate("energy", score.Widen(normal(1000, 1, 0)), 0.95)
 	if err != nil {
 		t.Fatal(err)
 	}
