@@ -1,9 +1,7 @@
 package report
 
 import (
-	"bufio"
 	_ "embed"
-	"fmt"
 	"html/template"
 	"io"
 	"time"
@@ -119,23 +117,8 @@ type captioned struct {
 
 // WriteEvaluation writes the page as one HTML document in UTF-8. The same page gives the same bytes.
 func WriteEvaluation(w io.Writer, p EvaluationPage) error {
-	t, err := template.New("report").Funcs(template.FuncMap{
-		"percent": percent, "count": count, "interval": rangeText, "change": changeText,
-	}).Parse(pageTemplate)
-	if err == nil {
-		t, err = t.New("evaluation").Parse(evaluationTemplate)
-	}
-	if err != nil {
-		return fmt.Errorf("parse the report's template: %w", err)
-	}
-	out := bufio.NewWriter(w)
-	if err := t.Execute(out, newEvaluationView(p)); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
+	funcs := template.FuncMap{"percent": percent, "count": count, "interval": rangeText, "change": changeText}
+	return write(w, evaluationTemplate, funcs, newEvaluationView(p))
 }
 
 func newEvaluationView(p EvaluationPage) evaluationView {

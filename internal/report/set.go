@@ -1,7 +1,6 @@
 package report
 
 import (
-	"bufio"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -96,21 +95,7 @@ type pairShown struct {
 
 // WriteSet writes the page as one HTML document in UTF-8. The same page gives the same bytes.
 func WriteSet(w io.Writer, p SetPage) error {
-	t, err := template.New("report").Parse(pageTemplate)
-	if err == nil {
-		t, err = t.New("set").Parse(setTemplate)
-	}
-	if err != nil {
-		return fmt.Errorf("parse the report's template: %w", err)
-	}
-	out := bufio.NewWriter(w)
-	if err := t.Execute(out, newSheetView(p)); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
+	return write(w, setTemplate, nil, newSheetView(p))
 }
 
 func newSheetView(p SetPage) sheetView {
