@@ -97,22 +97,8 @@ func (c *DemoCmd) Run(ctx context.Context, s *Session) error {
 		return err
 	}
 	defer closeLog()
-	a, err := app.New(ctx, app.Config{Data: state, Models: c.Models, Datasets: []string{c.Sample}}, log)
-	if err != nil {
-		return err
-	}
-	if err := a.Start(ctx); err != nil {
-		return errors.Join(err, a.Close())
-	}
-	conn, err := a.Dial()
-	if err != nil {
-		return errors.Join(err, a.Close())
-	}
-	s.open = conn
-	err = d.story(ctx)
-	conn.Close()
-	s.open = nil
-	err = errors.Join(err, a.Close())
+	err = s.inMesh(ctx, app.Config{Data: state, Models: c.Models, Datasets: []string{c.Sample}}, log,
+		func(ctx context.Context, _ *Session) error { return d.story(ctx) })
 	if err != nil && ctx.Err() != nil {
 		return &exitError{exitDetached, errors.New("interrupted; the same command goes on where it was")}
 	}

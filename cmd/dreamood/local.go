@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/dreamood/dreamood/internal/app"
+	"go.uber.org/zap"
 )
 
 // locally runs do against a mesh in this process, with its data in dir. The folders around the given paths are its
@@ -27,7 +28,12 @@ func (s *Session) locally(ctx context.Context, dir, models string, paths []strin
 			roots = append(roots, root)
 		}
 	}
-	a, err := app.New(ctx, app.Config{Data: dir, Models: models, Datasets: roots}, log)
+	return s.inMesh(ctx, app.Config{Data: dir, Models: models, Datasets: roots}, log, do)
+}
+
+// inMesh runs a mesh in this process, lets do be its client, and stops it.
+func (s *Session) inMesh(ctx context.Context, cfg app.Config, log *zap.Logger, do func(context.Context, *Session) error) error {
+	a, err := app.New(ctx, cfg, log)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/dreamood/dreamood/internal/diffusion"
 	"github.com/dreamood/dreamood/internal/npy"
@@ -11,7 +10,7 @@ import (
 
 // dumps are arrays beside the pictures. They appear together at the end.
 type dumps struct {
-	files  []*pending
+	files  pendings
 	arrays []*npy.Writer
 	err    error // of latents
 }
@@ -104,24 +103,8 @@ func (d *dumps) finish() error {
 			return err
 		}
 	}
-	for _, p := range d.files {
-		for _, step := range []func() error{
-			p.Flush, func() error { return p.file.Chmod(0o644) }, p.file.Sync, p.file.Close,
-			func() error { return os.Rename(p.file.Name(), p.path) },
-		} {
-			if err := step(); err != nil {
-				return fmt.Errorf("write %s: %w", p.path, err)
-			}
-		}
-	}
-	d.files = nil
-	return nil
+	return d.files.appear()
 }
 
 // discard removes what did not appear.
-func (d *dumps) discard() {
-	for _, p := range d.files {
-		p.file.Close()
-		os.Remove(p.file.Name())
-	}
-}
+func (d *dumps) discard() { d.files.discard() }

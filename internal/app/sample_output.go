@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -16,7 +17,7 @@ import (
 
 // outputs are the files of a sampling. They are written beside their places and appear together at the end.
 type outputs struct {
-	files      []*pending
+	files      pendings
 	embeddings *npy.Writer
 	picks      *pending // nil where none are wanted
 	picked     int
@@ -67,6 +68,35 @@ func newPending(path string) (*pending, error) {
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	return &pending{bufio.NewWriterSize(f, 1<<18), f, path}, nil
+}
+
+// pendings are files that appear together.
+type pendings []*pending
+
+// appear puts the files in their places, the first one last, when all are on the disk.
+func (all *pendings) appear() error {
+	for _, p := range *all {
+		for _, step := range []func() error{p.Flush, func() error { return p.file.Chmod(0o644) }, p.file.Sync, p.file.Close} {
+			if err := step(); err != nil {
+				return fmt.Errorf("write %s: %w", p.path, err)
+			}
+		}
+	}
+	for _, p := range slices.Backward(*all) {
+		if err := os.Rename(p.file.Name(), p.path); err != nil {
+			return fmt.Errorf("write %s: %w", p.path, err)
+		}
+	}
+	*all = nil
+	return nil
+}
+
+// discard removes what did not appear.
+func (all pendings) discard() {
+	for _, p := range all {
+		p.file.Close()
+		os.Remove(p.file.Name())
+	}
 }
 
 // pick says where an outlier comes from.
@@ -148,26 +178,8 @@ func (o *outputs) finish() error {
 	if o.picks != nil {
 		o.picks.WriteString("\n]\n")
 	}
-	for _, p := range o.files {
-		for _, step := range []func() error{p.Flush, func() error { return p.file.Chmod(0o644) }, p.file.Sync, p.file.Close} {
-			if err := step(); err != nil {
-				return fmt.Errorf("write %s: %w", p.path, err)
-			}
-		}
-	}
-	for i := len(o.files) - 1; i >= 0; i-- {
-		if err := os.Rename(o.files[i].file.Name(), o.files[i].path); err != nil {
-			return fmt.Errorf("write %s: %w", o.files[i].path, err)
-		}
-	}
-	o.files = nil
-	return nil
+	return o.files.appear()
 }
 
 // discard removes what did not appear.
-func (o *outputs) discard() {
-	for _, p := range o.files {
-		p.file.Close()
-		os.Remove(p.file.Name())
-	}
-}
+func (o *outputs) discard() { o.files.discard() }
